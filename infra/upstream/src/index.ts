@@ -1,0 +1,1 @@
+export { buildUpstream, prefix, type UpstreamOptions } from './app.ts'

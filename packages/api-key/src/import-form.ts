@@ -1,0 +1,20 @@
+const patterns = {
+  // Any version and variant, either case: CHEFS, Teamwork and Qodly hand out random UUIDs as keys.
+  uuid: /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
+}
+
+/** A format of secrets that other systems issued and that an installation may take over. */
+export type ImportForm = keyof typeof patterns
+
+/** Every form there is, for configuration to choose from. An installation enables none by default. */
+export const importForms = Object.keys(patterns) as ImportForm[]
+
+/**
+ * True when `text` has the form of an importable secret, by one of the forms that this installation enables.
+ *
+ * Only such a text may cost a look-up; everything else that is not ours is refused without I/O. Case counts in the
+ * look-up: a UUID in upper case is another secret than the same one in lower case.
+ */
+export function matchesImportForm (text: string, forms: readonly ImportForm[]): boolean {
+  return forms.some(form => patterns[form].test(text))
+}

@@ -1,0 +1,29 @@
+import type { ChangesPage } from './changes.ts'
+import type { KeyRecord, VerificationOutcome, VerificationRequest } from './verification.ts'
+
+const projectId = '5f1c2c1e-8a55-4b1e-9d6b-0d1f4c8b2a10'
+
+const record: KeyRecord = {
+  projectId,
+  keyId: 'key_9fK2mQ4xT7aB1cD3eF5gH6',
+  keyVersion: 3,
+  projectVersion: 1,
+  status: 'active',
+  scopes: ['submissions'],
+  allowedForAll: false,
+  allowedHosts: ['192.0.2.0/24', '2001:db8::1'],
+  notAfterMs: 1_801_440_000_000,
+  policies: { owner: 'key', list: [{ name: 'default', limit: 20, windowSeconds: 60, algorithm: 'sliding', partition: 'key' }] },
+  logging: { all: null, scopes: { submissions: '2027-01-31T00:00:00Z' } },
+  secretId: 'sec_2nB8vR1yL6pW3sJ9kZ5uC4',
+  secretState: 'current',
+  secretNotAfterMs: null
+}
+
+/** One valid example of each body, used by both services' tests and by the API document. */
+export const examples = {
+  verificationRequest: { digest: 'LCa0a2j_xo_5m0U8HTBBNBNCLXBkg7-g-YpeiGJm564', projectId } satisfies VerificationRequest,
+  found: { outcome: 'found', record, cursor: '741' } satisfies VerificationOutcome,
+  unknown: { outcome: 'unknown', cursor: '741' } satisfies VerificationOutcome,
+  changes: { data: [{ projectId, keyId: record.keyId, version: 3 }, { projectId, keyId: '*', version: 2 }], cursor: '742' } satisfies ChangesPage
+}

@@ -1,0 +1,11 @@
+import { Type, type Static } from 'typebox'
+
+/** A rate-limit policy as it crosses the wire; `packages/rate-limit` gives it meaning. */
+export const PolicySchema = Type.Object({
+  name: Type.String({ minLength: 1, maxLength: 64 }),
+  limit: Type.Integer({ minimum: 1 }),
+  windowSeconds: Type.Integer({ minimum: 1 }),
+  algorithm: Type.Union([Type.Literal('sliding'), Type.Literal('fixed')]),
+  partition: Type.Union([Type.Literal('key'), Type.Literal('project'), Type.Literal('address')])
+}, { additionalProperties: false })
+export type PolicyBody = Static<typeof PolicySchema>

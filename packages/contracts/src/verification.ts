@@ -1,0 +1,43 @@
+import { Type, type Static } from 'typebox'
+import { PolicySchema } from './policy.ts'
+
+const nullable = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) => Type.Union([schema, Type.Null()])
+
+/** What the gateway asks: which key has the secret with this digest? The secret itself never crosses the wire. */
+export const VerificationRequest = Type.Object({
+  digest: Type.String({ pattern: '^[A-Za-z0-9_-]{43}$', description: 'base64url of the SHA-256 of the secret' }),
+  projectId: Type.Optional(Type.String({ format: 'uuid', description: 'given: a key of another project is unknown' }))
+}, { additionalProperties: false })
+export type VerificationRequest = Static<typeof VerificationRequest>
+
+/** Everything that admission depends on, from ONE statement of PostgreSQL (design.md section 5). */
+export const KeyRecord = Type.Object({
+  projectId: Type.String({ format: 'uuid' }),
+  keyId: Type.String(),
+  keyVersion: Type.Integer({ minimum: 1 }),
+  projectVersion: Type.Integer({ minimum: 1 }),
+  status: Type.Union([Type.Literal('active'), Type.Literal('disabled'), Type.Literal('revoked')]),
+  scopes: Type.Array(Type.String()),
+  allowedForAll: Type.Boolean(),
+  allowedHosts: nullable(Type.Array(Type.String({ description: 'address or CIDR, canonical' }))),
+  notAfterMs: nullable(Type.Integer({ description: 'the key\'s expiry, Unix milliseconds rounded down' })),
+  policies: nullable(Type.Object({
+    owner: Type.Union([Type.Literal('key'), Type.Literal('project')]),
+    list: Type.Array(PolicySchema)
+  }, { description: 'the key\'s own policies, else the project\'s; null: the API\'s apply' })),
+  logging: Type.Object({
+    all: nullable(Type.String({ format: 'date-time' })),
+    scopes: Type.Record(Type.String(), nullable(Type.String({ format: 'date-time' })))
+  }),
+  secretId: Type.String(),
+  secretState: Type.Union([Type.Literal('current'), Type.Literal('retiring')]),
+  secretNotAfterMs: nullable(Type.Integer({ description: 'end of a rotation\'s grace, Unix milliseconds rounded down' }))
+})
+export type KeyRecord = Static<typeof KeyRecord>
+
+/** `found` also for disabled, revoked and expired keys: the gateway judges. `cursor` is where polling of changes starts. */
+export const VerificationOutcome = Type.Union([
+  Type.Object({ outcome: Type.Literal('found'), record: KeyRecord, cursor: Type.String() }),
+  Type.Object({ outcome: Type.Literal('unknown'), cursor: Type.String() })
+])
+export type VerificationOutcome = Static<typeof VerificationOutcome>

@@ -1,0 +1,20 @@
+import t from 'tap'
+import { Check } from 'typebox/value'
+import { ChangesPage, VerificationOutcome, VerificationRequest, examples } from '../src/index.ts'
+
+t.test('every example fits the schema it is an example of', async t => {
+  t.ok(Check(VerificationRequest, examples.verificationRequest))
+  t.ok(Check(VerificationOutcome, examples.found))
+  t.ok(Check(VerificationOutcome, examples.unknown))
+  t.ok(Check(ChangesPage, examples.changes))
+})
+
+t.test('a secret in clear does not fit where its digest belongs', async t => {
+  t.notOk(Check(VerificationRequest, { digest: 'kg_0123456789abcdefghijkl_000000' }))
+  t.notOk(Check(VerificationRequest, { ...examples.verificationRequest, secret: 'x' }))
+})
+
+t.test('versions are whole and start at 1', async t => {
+  const record = { ...examples.found.record, keyVersion: 0 }
+  t.notOk(Check(VerificationOutcome, { ...examples.found, record }))
+})

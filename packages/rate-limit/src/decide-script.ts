@@ -1,0 +1,148 @@
+import { defineScript } from './script.ts'
+
+/**
+ * The one script of admission (design.md section 5): is this the current version? not expired? then every policy, all or nothing.
+ *
+ * KEYS: [versions hash, prefix of the admission counters,] one log per policy. All lie in one slot.
+ * ARGV: 1 now in microseconds ('' = the server's clock; set only in tests), 2 cost, 3 not-after in ms ('' = none),
+ *       4 a fresh incarnation ('' = no versions, then KEYS holds logs alone), 5 fence ('' = none), 6 key id, 7 key version,
+ *       8 project version, 9 boot id of the gateway; then per policy: 's' or 'f', window in microseconds, limit.
+ * Reply: {code, ...}: 1 admitted / 0 limited, now in ms, then per policy remaining, reset ms, retry ms (-1: never, 0: not denied);
+ *        2 stale, incarnation, key version, project version (-1: not there); 3 expired, now in ms.
+ *
+ * `#!lua` makes memory pressure an error up front: without it a script whose first write is a removal grows past maxmemory.
+ */
+export const decideScript = defineScript(`#!lua
+local floor, ceil = math.floor, math.ceil
+local time = tonumber(ARGV[1])
+if not time then
+  local t = redis.call('TIME')
+  time = t[1] * 1000000 + t[2]
+end
+local cost = tonumber(ARGV[2])
+local versioned = ARGV[4] ~= ''
+local first = versioned and 3 or 1
+
+if versioned then
+  local hash = KEYS[1]
+  local stored = redis.call('HMGET', hash, '#', ARGV[6], '*')
+  local incarnation, key, project = stored[1], tonumber(stored[2] or nil), tonumber(stored[3] or nil)
+  if not incarnation then -- an empty memory gets a name before anything is compared
+    incarnation = ARGV[4]
+    redis.call('HSET', hash, '#', incarnation)
+  end
+  local keySeen, projectSeen = tonumber(ARGV[7]), tonumber(ARGV[8])
+  if ARGV[5] == incarnation then -- the look-up was begun for this very memory: what it found may be raised
+    if not key or key < keySeen then key = keySeen redis.call('HSET', hash, ARGV[6], ARGV[7]) end
+    if not project or project < projectSeen then project = projectSeen redis.call('HSET', hash, '*', ARGV[8]) end
+  end
+  if key ~= keySeen or project ~= projectSeen then return {2, incarnation, key or -1, project or -1} end
+end
+
+local nowMs = floor(time / 1000)
+local notAfter = tonumber(ARGV[3])
+if notAfter and time >= notAfter * 1000 then return {3, nowMs} end
+
+-- Phase 1 judges every policy and changes nothing (but for a log whose clock stepped back, see below).
+local admits, plans, reply = true, {}, {1, nowMs}
+for i = first, #KEYS do
+  local a = 10 + (i - first) * 3
+  local log, w, limit, now = KEYS[i], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), time
+  local plan = {log = log, w = w, fixed = ARGV[a] == 'f'}
+  local used, oldest, base, retry = 0, nil, 0, 0
+  if plan.fixed then
+    local state = redis.call('GET', log)
+    if state then
+      local start, count = string.match(state, '^(%d+) (%d+)$')
+      start, count = tonumber(start), tonumber(count)
+      if start > now then -- the server's clock stepped back: hold it, or begin the window anew
+        if start - now > w then
+          start = now
+          if cost > 0 then redis.call('SET', log, string.format('%.0f %d', start, count), 'PX', ceil(w / 1000)) end
+        else now = start end
+      end
+      if now - start < w then used, oldest = count, start end
+    end
+  else
+    local head = redis.call('LINDEX', log, 0)
+    if head then
+      oldest = tonumber(head)
+      used = redis.call('LLEN', log)
+      local last = tonumber(redis.call('LINDEX', log, -1))
+      if last > now then -- the server's clock stepped back
+        if last - now > w then -- by more than a window: re-date the log and keep the ages
+          local shift, all = last - now, redis.call('LRANGE', log, 0, -1)
+          if cost > 0 then
+            redis.call('DEL', log)
+            for j = 1, #all do redis.call('RPUSH', log, string.format('%.0f', all[j] - shift)) end
+            redis.call('PEXPIRE', log, ceil(w / 1000))
+            oldest, last = oldest - shift, now
+          else now = last end
+        else now = last end -- by a little: hold the clock
+      end
+      local cut = now - w -- live if later than this: an entry exactly a window old is free again
+      if last <= cut then base, used, oldest = used, 0, nil
+      elseif oldest <= cut then -- gallop, then bisect, to the first live entry
+        local low, step, high, value = 0, 1, 1, nil
+        while true do
+          if high >= used - 1 then high, value = used - 1, last break end
+          value = tonumber(redis.call('LINDEX', log, high))
+          if value > cut then break end
+          low = high step = step * 2 high = high + step
+        end
+        while high - low > 1 do
+          local middle = floor((low + high) / 2)
+          local v = tonumber(redis.call('LINDEX', log, middle))
+          if v > cut then high, value = middle, v else low = middle end
+        end
+        base, used, oldest = high, used - high, value
+      end
+    end
+  end
+  plan.now, plan.used, plan.oldest, plan.base = now, used, oldest, base
+  if cost > 0 and used + cost > limit then
+    admits = false
+    retry = -1
+    if cost <= limit then
+      local leaves = oldest -- of a fixed window all leave together
+      local need = used + cost - limit -- so many must age out first
+      if not plan.fixed and need > 1 then leaves = tonumber(redis.call('LINDEX', log, base + need - 1)) end
+      retry = ceil((leaves + w - now) / 1000)
+    end
+  end
+  plan.limit, plan.retry = limit, retry
+  plans[#plans + 1] = plan
+end
+
+-- Phase 2 charges all, and only if all admit.
+for i = 1, #plans do
+  local p = plans[i]
+  if admits and cost > 0 then
+    if p.fixed then
+      if p.used == 0 then p.oldest = p.now end
+      p.used = p.used + cost
+      redis.call('SET', p.log, string.format('%.0f %d', p.oldest, p.used), 'PX', ceil((p.oldest + p.w - time) / 1000))
+    else
+      if p.used == 0 then
+        if p.base > 0 then redis.call('DEL', p.log) end
+        p.oldest = p.now
+      elseif p.base == 1 then redis.call('LPOP', p.log)
+      elseif p.base > 1 then redis.call('LTRIM', p.log, p.base, -1) end
+      local stamp = string.format('%.0f', p.now) -- never now .. '': that rounds 16 digits to 14
+      for _ = 1, cost do redis.call('RPUSH', p.log, stamp) end
+      redis.call('PEXPIRE', p.log, ceil((p.now + p.w - time) / 1000))
+      p.used = p.used + cost
+    end
+  end
+  reply[#reply + 1] = math.max(p.limit - p.used, 0)
+  reply[#reply + 1] = p.oldest and ceil((p.oldest + p.w - p.now) / 1000) or ceil(p.w / 1000)
+  reply[#reply + 1] = p.retry
+end
+if not admits then reply[1] = 0 return reply end
+
+if versioned and cost > 0 then -- the left side of the usage balance, booked in the minute of this clock
+  local counter = KEYS[2] .. ':' .. string.format('%.0f', floor(nowMs / 60000))
+  if redis.call('HINCRBY', counter, ARGV[9], 1) == 1 then redis.call('EXPIRE', counter, 172800) end
+end
+return reply
+`)

@@ -1,0 +1,8 @@
+export { RedisConnection, StoreUnavailableError, connectRedis } from './connection.ts'
+export { combine, violatedPolicies, type Decision, type PolicyDecision } from './decision.ts'
+export { createFastifyStore } from './fastify-store.ts'
+export { draft7Headers, wholeSeconds } from './headers.ts'
+export { addressTag, hashAddress, logKey, type Partition, type PolicyOwner } from './names.ts'
+export { maximumSlidingLimit, policyFault, type Policy } from './policy.ts'
+export { RedisStore, type DecideOutcome, type DecideRequest, type LimitedBy, type VersionsSeen } from './redis-store.ts'
+export { raiseVersions } from './versions.ts'

@@ -1,0 +1,8 @@
+export { ConfigError, loadConfig, type Environment } from './config.ts'
+export { health } from './health.ts'
+export { loggerOptions } from './logger.ts'
+export { ProblemError, notFound, problem, problemBody, sendProblem, type Problem } from './problem.ts'
+export { createServer, type ServerOptions } from './server.ts'
+export { StartError, runService, type Listening, type Service } from './start.ts'
+export { createRegistry, startMetricsServer, telemetry } from './telemetry.ts'
+export { createValidator, explainValidation, type FieldError } from './validation.ts'

@@ -1,0 +1,88 @@
+import { STATUS_CODES } from 'node:http'
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { explainValidation, type FieldError } from './validation.ts'
+
+/** What a problem says beside its status; `code` is the stable name that programs compare. */
+export interface Problem {
+  status: number
+  code: string
+  detail: string
+  type?: string
+  errors?: FieldError[]
+  'violated-policies'?: string[]
+}
+
+/** An error that carries its own problem and headers: thrown anywhere, answered here. */
+export class ProblemError extends Error {
+  readonly problem: Problem
+  readonly headers: Record<string, string>
+  readonly statusCode: number
+  constructor (problem: Problem, headers: Record<string, string> = {}, options?: ErrorOptions) {
+    super(problem.detail, options)
+    this.name = 'ProblemError'
+    this.problem = problem
+    this.headers = headers
+    this.statusCode = problem.status
+  }
+}
+
+/** The RFC 9457 body. `instance` names the request, not its path: answers to different paths can be the same to the byte. */
+export function problemBody (problem: Problem, requestId: string): object {
+  const { status, code, detail, type, ...members } = problem
+  return {
+    type: type ?? `urn:keygate:problem:${code}`,
+    title: STATUS_CODES[status] ?? 'Error',
+    status,
+    detail,
+    instance: `urn:keygate:request:${requestId}`,
+    code,
+    requestId,
+    ...members
+  }
+}
+
+/** Answers a problem; the only place that writes an error's body. */
+export function sendProblem (request: FastifyRequest, reply: FastifyReply, problem: Problem): FastifyReply {
+  return reply.code(problem.status).type('application/problem+json').header('cache-control', 'no-store').send(JSON.stringify(problemBody(problem, request.id)))
+}
+
+export interface ProblemOptions {
+  /** Recognises errors that mean "a part we need is away": answered 503 with `Retry-After: 1`, cause logged. */
+  isUnavailable?: (error: Error) => boolean
+}
+
+/** The plugin that turns every error into a problem: a client's fault keeps its text, ours is logged and told in general words. */
+export const problem = fp<ProblemOptions>(async (app, { isUnavailable = () => false }) => {
+  app.setErrorHandler<FastifyError | ProblemError>((error, request, reply) => {
+    if (error instanceof ProblemError) {
+      if (error.statusCode >= 500) request.log.warn({ err: error.cause instanceof Error ? error.cause : error }, error.problem.code)
+      return sendProblem(request, reply.headers(error.headers), error.problem)
+    }
+    if (isUnavailable(error)) {
+      request.log.warn({ err: error }, 'a part is away')
+      return sendProblem(request, reply.header('retry-after', '1'), { status: 503, code: 'unavailable', detail: 'A part of the service is away. Try again.' })
+    }
+    return sendProblem(request, reply, fromFastify(error, request))
+  })
+  app.setNotFoundHandler(async (request, reply) => await sendProblem(request, reply, notFound))
+}, { name: 'problem' })
+
+/** What the router answers when it knows no such route. */
+export const notFound: Problem = { status: 404, code: 'not_found', detail: 'There is nothing at this address. Check the method and the path.' }
+
+function fromFastify (error: FastifyError, request: FastifyRequest): Problem {
+  if (error.validation !== undefined) {
+    const { status, errors } = explainValidation(error.validation)
+    return { status, code: 'invalid_request', detail: `The ${error.validationContext ?? 'request'} is not acceptable: ${errors.map(e => `${e.pointer === '' ? 'it' : e.pointer} ${e.message}`).join('; ')}.`, errors }
+  }
+  const status = error.statusCode ?? 500
+  if (status < 500) return { status, code: codeOf(error), detail: error.message }
+  request.log.error({ err: error }, 'unexpected error')
+  return { status: 500, code: 'internal_error', detail: 'Something went wrong on our side. The request id finds it in our log.' }
+}
+
+/** Fastify's own codes in our spelling: `FST_ERR_CTP_INVALID_JSON_BODY` -> `invalid_json_body`. */
+function codeOf (error: FastifyError): string {
+  return (error.code ?? 'bad_request').replace(/^FST_(ERR_)?(CTP_)?/, '').toLowerCase()
+}

@@ -1,0 +1,44 @@
+import { Ajv } from 'ajv'
+import formats from 'ajv-formats'
+import type { FastifySchemaCompiler, FastifySchemaValidationError } from 'fastify'
+
+const options = { allErrors: true, removeAdditional: false, useDefaults: true, strict: false } as const
+
+/**
+ * Fastify's validator, strict where its default is lenient: a body is never coerced (`"true"` is not a boolean) and an unknown
+ * field is an error, not dropped. Query and path are text by nature, so their numbers and booleans are read from it.
+ */
+export function createValidator (): FastifySchemaCompiler<object> {
+  const exact = withFormats(new Ajv({ ...options, coerceTypes: false }))
+  const textual = withFormats(new Ajv({ ...options, coerceTypes: true }))
+  return ({ schema, httpPart }) => (httpPart === 'body' ? exact : textual).compile(schema)
+}
+
+function withFormats (ajv: Ajv): Ajv {
+  (formats as unknown as (ajv: Ajv) => void)(ajv)
+  return ajv
+}
+
+/** One fault of a request: where, as a JSON pointer, and what to do. */
+export interface FieldError { pointer: string, message: string }
+
+/** Keywords that say "this is not the shape": 400. All others judge a well-formed value: 422 (design.md section 8). */
+const shapeKeywords = new Set(['type', 'required', 'additionalProperties', 'anyOf', 'oneOf', 'minProperties'])
+
+/** Validation errors as the status to answer with and one entry per field. */
+export function explainValidation (errors: FastifySchemaValidationError[]): { status: 400 | 422, errors: FieldError[] } {
+  const byPointer = new Map<string, FieldError>()
+  for (const error of errors) {
+    const entry = explain(error)
+    if (!byPointer.has(entry.pointer)) byPointer.set(entry.pointer, entry)
+  }
+  return { status: errors.some(error => shapeKeywords.has(error.keyword)) ? 400 : 422, errors: [...byPointer.values()] }
+}
+
+function explain (error: FastifySchemaValidationError): FieldError {
+  const { params, instancePath } = error
+  if (error.keyword === 'required') return { pointer: `${instancePath}/${String(params['missingProperty'])}`, message: 'is required' }
+  if (error.keyword === 'additionalProperties') return { pointer: `${instancePath}/${String(params['additionalProperty'])}`, message: 'is not a known field; remove it' }
+  if (error.keyword === 'enum') return { pointer: instancePath, message: `must be one of ${(params['allowedValues'] as unknown[]).join(', ')}` }
+  return { pointer: instancePath, message: error.message ?? 'is not acceptable' }
+}
