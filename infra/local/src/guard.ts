@@ -50,6 +50,8 @@ export interface Guarded {
   pid: number
   /** Fulfils with the exit code (128 + n for signal n) when the server and all that it started have ended. */
   ended: Promise<number>
+  /** That code; undefined while it runs. */
+  exitCode: () => number | undefined
   /** The last 64 KiB that it printed. */
   output: () => string
   /** Fulfils when the output contains `text`; rejects with the output's tail when the server ends before. */
@@ -73,7 +75,7 @@ export async function startGuarded (command: string[], options: GuardOptions): P
   const tail = createTail()
   const log = options.logFile === undefined ? undefined : openLog(options.logFile)
   const heard = new Set<() => void>()
-  let over = false
+  let exitCode: number | undefined
   for (const stream of [child.stdout, child.stderr] as Readable[]) {
     stream.on('data', (chunk: Buffer) => {
       tail.push(chunk)
@@ -87,10 +89,10 @@ export async function startGuarded (command: string[], options: GuardOptions): P
   const ended = new Promise<number>((resolve, reject) => {
     child.once('error', reject)
     child.once('close', code => {
-      over = true
+      exitCode = code ?? 137
       log?.end()
       for (const check of heard) check()
-      resolve(code ?? 137)
+      resolve(exitCode)
     })
   })
   const pid = await Promise.race([firstNumber(child.stdio[3] as Readable), ended.then(() => undefined)])
@@ -100,11 +102,12 @@ export async function startGuarded (command: string[], options: GuardOptions): P
   return {
     pid,
     ended,
+    exitCode: () => exitCode,
     output: tail.read,
     printed: (text) => new Promise((resolve, reject) => {
       const check = () => {
         if (tail.read().includes(text)) resolve()
-        else if (over) reject(new Error(lastLines(tail.read())))
+        else if (exitCode !== undefined) reject(new Error(lastLines(tail.read())))
         else return
         heard.delete(check)
       }
@@ -114,7 +117,7 @@ export async function startGuarded (command: string[], options: GuardOptions): P
     stop,
     kill: async () => {
       // the guard has not reported the end, so the number still belongs to the server (alive or not yet waited for)
-      if (!over && child.exitCode === null) try { process.kill(pid, 'SIGKILL') } catch {}
+      if (child.exitCode === null && child.signalCode === null) try { process.kill(pid, 'SIGKILL') } catch {}
       await stop()
     }
   }

@@ -1,1 +1,9 @@
-export {}
+export { freePort, isPortFree } from './free-port.ts'
+export { LocalError } from './local-error.ts'
+export { startPostgres, type Postgres, type PostgresOptions } from './postgres.ts'
+export { startRedis, type Redis, type RedisOptions } from './redis.ts'
+export { findRedisServer, type FindOptions, type RedisServer } from './redis-server.ts'
+export { startTcpProxy, type Direction, type TcpProxy } from './tcp-proxy.ts'
+export { startService, type Env, type Service, type ServiceName, type ServiceOptions } from './process.ts'
+export { allPermissions, serviceToken } from './secrets.ts'
+export { startStack, type Stack, type StackOptions } from './stack.ts'

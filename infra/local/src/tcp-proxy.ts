@@ -43,7 +43,7 @@ export async function startTcpProxy (targetPort: number, { port = 0 } = {}): Pro
     if (lane.hole) {
       trap?.caught(chunk)
       events.emit('swallowed')
-    } else if (!lane.to.write(chunk)) {
+    } else if (!lane.to.write(chunk) && !lane.from.isPaused()) {
       lane.from.pause()
       lane.to.once('drain', () => lane.from.resume())
     }

@@ -34,6 +34,7 @@ export function buildUpstream (options: UpstreamOptions = {}): FastifyInstance {
     routerOptions: { maxParamLength: 200 },
     ajv: { customOptions: { removeAdditional: false } } // else an unknown field vanishes instead of being refused
   })
+  app.removeContentTypeParser('text/plain')
   answerProblems(app)
   app.get('/livez', () => 'ok\n')
   app.register(async api => {
@@ -41,7 +42,7 @@ export function buildUpstream (options: UpstreamOptions = {}): FastifyInstance {
     statusRoutes(api)
     formRoutes(api, store)
     submissionRoutes(api, store)
-    fileRoutes(api, store)
+    api.register(async files => { fileRoutes(files, store) }) // apart: its bodies are bytes, all others JSON
     exportRoutes(api, store, options.exportRows)
     echoRoutes(api)
   }, { prefix })

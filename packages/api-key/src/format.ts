@@ -58,14 +58,15 @@ export function hintOf (secret: string, prefix: string): string {
 /**
  * The published pattern for secret scanners: finds every issued secret inside other text.
  *
- * Without anchors or `\b` on purpose: a secret after an escaped line break (`\nkg_...` in JSON) must be found too.
- * It uses only what RE2 also knows, because most scanners run on it. A scanner can rule out accidents by the checksum.
+ * No `\b` at its front, on purpose: a secret after an escaped line break (`\nkg_...` in JSON) must be found too.
+ * It uses only what RE2 also knows, because most scanners run on it. Text in the alphabet of base64url hits it by
+ * accident, though rarely; the checksum, by `parseSecret`, tells those apart.
  *
  * @throws RangeError for a prefix that `isValidPrefix` refuses.
  */
 export function secretPattern (prefix: string): RegExp {
   requirePrefix(prefix)
-  return new RegExp(`${prefix}_[0-9A-Za-z]{${bodyLength}}_[0-9A-Za-z]{${checksumLength}}`)
+  return new RegExp(`${prefix}_[0-9A-Za-z]{${bodyLength}}_[0-9A-Za-z]{${checksumLength}}\\b`)
 }
 
 /** The six characters that end a secret: CRC32 (as in zlib) of everything before them, in base 62. */

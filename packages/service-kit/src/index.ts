@@ -1,3 +1,4 @@
+export { Counter, Gauge, Histogram, type Registry } from 'prom-client'
 export { ConfigError, loadConfig, type Environment } from './config.ts'
 export { health } from './health.ts'
 export { loggerOptions } from './logger.ts'

@@ -1,4 +1,5 @@
 import { STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { explainValidation, type FieldError } from './validation.ts'
@@ -50,10 +51,12 @@ export function sendProblem (request: FastifyRequest, reply: FastifyReply, probl
 export interface ProblemOptions {
   /** Recognises errors that mean "a part we need is away": answered 503 with `Retry-After: 1`, cause logged. */
   isUnavailable?: (error: Error) => boolean
+  /** Answers what no route matches; by default `notFound`. */
+  onNotFound?: (request: FastifyRequest, reply: FastifyReply) => Promise<FastifyReply>
 }
 
 /** The plugin that turns every error into a problem: a client's fault keeps its text, ours is logged and told in general words. */
-export const problem = fp<ProblemOptions>(async (app, { isUnavailable = () => false }) => {
+export const problem = fp<ProblemOptions>(async (app, { isUnavailable = () => false, onNotFound = async (request, reply) => await sendProblem(request, reply, notFound) }) => {
   app.setErrorHandler<FastifyError | ProblemError>((error, request, reply) => {
     if (error instanceof ProblemError) {
       if (error.statusCode >= 500) request.log.warn({ err: error.cause instanceof Error ? error.cause : error }, error.problem.code)
@@ -65,7 +68,7 @@ export const problem = fp<ProblemOptions>(async (app, { isUnavailable = () => fa
     }
     return sendProblem(request, reply, fromFastify(error, request))
   })
-  app.setNotFoundHandler(async (request, reply) => await sendProblem(request, reply, notFound))
+  app.setNotFoundHandler(onNotFound)
 }, { name: 'problem' })
 
 /** What the router answers when it knows no such route. */
@@ -80,6 +83,25 @@ function fromFastify (error: FastifyError, request: FastifyRequest): Problem {
   if (status < 500) return { status, code: codeOf(error), detail: error.message }
   request.log.error({ err: error }, 'unexpected error')
   return { status: 500, code: 'internal_error', detail: 'Something went wrong on our side. The request id finds it in our log.' }
+}
+
+/** For Fastify's `frameworkErrors`: what fails before any route, such as a path with a broken escape. */
+export function answerFrameworkError (error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
+  void sendProblem(request, reply, fromFastify(error, request))
+}
+
+const parserFaults: Record<string, { status: number, detail: string }> = {
+  HPE_HEADER_OVERFLOW: { status: 431, detail: 'The headers are too large.' },
+  ERR_HTTP_REQUEST_TIMEOUT: { status: 408, detail: 'The request did not arrive in time.' }
+}
+
+/** For Fastify's `clientErrorHandler`: bytes that are not HTTP have no request to answer, so the answer is written by hand. */
+export function answerClientError (error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || socket.destroyed) return
+  const { status, detail } = parserFaults[error.code ?? ''] ?? { status: 400, detail: 'This is not a well-formed HTTP request.' }
+  const body = JSON.stringify(problemBody({ status, code: 'malformed_request', detail }, 'none'))
+  if (socket.writable) socket.write(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\nContent-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`)
+  socket.destroySoon()
 }
 
 /** Fastify's own codes in our spelling: `FST_ERR_CTP_INVALID_JSON_BODY` -> `invalid_json_body`. */

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import { loggerOptions } from './logger.ts'
+import { answerClientError, answerFrameworkError } from './problem.ts'
 import { createValidator } from './validation.ts'
 
 export interface ServerOptions {
@@ -32,6 +33,8 @@ export function createServer (options: ServerOptions): FastifyInstance {
     keepAliveTimeout: 72_000, // longer than the usual 60 s of a balancer, so that it never sends into a closing connection
     forceCloseConnections: 'idle',
     return503OnClosing: false,
+    frameworkErrors: answerFrameworkError,
+    clientErrorHandler: answerClientError,
     ...options.fastify
   })
   app.setValidatorCompiler(createValidator())

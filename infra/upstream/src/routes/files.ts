@@ -4,7 +4,7 @@ import type { FastifyInstance } from 'fastify'
 import type { Store } from '../data/store.ts'
 import type { StoredFile } from '../data/types.ts'
 import { ownerOf } from '../owner.ts'
-import { notFound } from '../problem.ts'
+import { notFound, problem } from '../problem.ts'
 import { type FormParams, formParams, params, uuid } from '../schemas.ts'
 
 /** Larger uploads are measured and digested to the last byte, but not kept. */
@@ -14,13 +14,18 @@ const uploadQuery = { type: 'object', properties: { name: { type: 'string', minL
 
 /** Files of a form, up and down. */
 export function fileRoutes (app: FastifyInstance, store: Store): void {
-  // The body goes to the handler as it arrives: a large upload never lies in memory.
+  // The body goes to the handler as it arrives: a large upload never lies in memory. Any other type is a 415.
+  app.removeAllContentTypeParsers()
   app.addContentTypeParser('application/octet-stream', (_request, payload, done) => { done(null, payload) })
 
-  app.post<{ Params: FormParams, Querystring: { name: string }, Body: Readable }>('/forms/:formId/files',
+  app.get<{ Params: FormParams }>('/forms/:formId/files', { config: { operationId: 'listFiles' }, schema: { params: formParams } },
+    request => ({ data: [...store.form(request.params.formId).files.values()].map(file => file.info) }))
+
+  app.post<{ Params: FormParams, Querystring: { name: string }, Body: Readable | undefined }>('/forms/:formId/files',
     { config: { operationId: 'uploadFile' }, schema: { params: formParams, querystring: uploadQuery } },
     async (request, reply) => {
       const { formId } = request.params
+      if (request.body === undefined) return await problem(reply, 400, 'The body is missing.')
       const file = await receive(formId.toLowerCase(), request.query.name, request.body)
       if (file.info.stored) store.change(formId, record => record.files.set(file.info.id, file))
       return await reply.code(201).send(file.info)

@@ -1,0 +1,60 @@
+/** @import { Answer, Checks, Policy } from './types.ts' */
+
+/**
+ * The numbers of `RateLimit: limit=20, remaining=19, reset=60`; undefined when the header is not exactly that.
+ *
+ * @param {Answer} answer
+ */
+export function rateLimitOf (answer) {
+  const match = /^limit=(\d+), remaining=(\d+), reset=(\d+)$/.exec(answer.headers['ratelimit'] ?? '')
+  return match === null ? undefined : { limit: Number(match[1]), remaining: Number(match[2]), reset: Number(match[3]) }
+}
+
+/**
+ * What every answer that passed the limiter says about the limit, admitted or not.
+ *
+ * @param {Policy} policy
+ * @returns {Checks}
+ */
+function limitIsTold ({ limit, windowSeconds }) {
+  return {
+    'RateLimit-Policy names the policy': answer => answer.headers['ratelimit-policy'] === `${limit};w=${windowSeconds}`,
+    'RateLimit is within the policy': answer => {
+      const told = rateLimitOf(answer)
+      return told !== undefined && told.limit === limit && told.remaining < limit && told.reset >= 1 && told.reset <= windowSeconds
+    }
+  }
+}
+
+/**
+ * @param {Policy} policy
+ * @returns {Checks}
+ */
+export function admittedChecks (policy) {
+  return {
+    'an admitted call is a 200': answer => answer.status === 200,
+    ...limitIsTold(policy),
+    'an admitted call has no Retry-After': answer => answer.headers['retry-after'] === undefined
+  }
+}
+
+/**
+ * @param {Policy} policy
+ * @returns {Checks}
+ */
+export function limitedChecks (policy) {
+  return {
+    'a call over the limit is a 429': answer => answer.status === 429,
+    ...limitIsTold(policy),
+    'nothing remains': answer => rateLimitOf(answer)?.remaining === 0,
+    'Retry-After is the reset': answer => Number(answer.headers['retry-after']) === rateLimitOf(answer)?.reset,
+    'a 429 is a problem': answer => (answer.headers['content-type'] ?? '').startsWith('application/problem+json')
+  }
+}
+
+/** @type {Checks} */
+export const unauthorizedChecks = {
+  'without a valid key it is a 401': answer => answer.status === 401,
+  'a 401 asks for Basic': answer => /^Basic realm=/.test(answer.headers['www-authenticate'] ?? ''),
+  'a 401 tells no limit': answer => answer.headers['ratelimit'] === undefined
+}

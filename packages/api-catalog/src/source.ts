@@ -1,0 +1,141 @@
+import { readFile } from 'node:fs/promises'
+import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Document, type Node } from 'yaml'
+
+export type Path = ReadonlyArray<string | number>
+
+/** Where values come from, so that a fault can say so. */
+export interface Source {
+  /** The file or URL as the reader knows it. */
+  name: string
+  /** `apis.yaml:7 apis[0].upstream` */
+  place: (path: Path) => string
+}
+
+/** A value together with where it was written. */
+export interface Located {
+  value: unknown
+  source: Source
+  path: Path
+}
+
+/** A text that was read and parsed; or why it was not. */
+export interface Reading {
+  root: Located | null
+  /** Complete faults that name file and line. */
+  faults: string[]
+  /** Why the text could not even be read, with a remedy; who named the location says where that was. */
+  unread: string | null
+}
+
+const defaultFetchTimeoutMs = 10_000
+
+/** True for what is fetched over HTTP instead of read from disk. */
+export function isUrl (location: string): boolean {
+  return /^https?:\/\//i.test(location)
+}
+
+/** Reads and parses YAML or JSON from a file or an http(s) URL. Never throws. */
+export async function readSource (location: string, fetchTimeoutMs = defaultFetchTimeoutMs): Promise<Reading> {
+  let text: string
+  try {
+    text = isUrl(location) ? await fetchText(location, fetchTimeoutMs) : await readFile(location, 'utf8')
+  } catch (error) {
+    return { root: null, faults: [], unread: `cannot be read: ${reasonOf(error, fetchTimeoutMs)}` }
+  }
+  return parseSource(location, text)
+}
+
+/**
+ * Parses YAML 1.2 (with `<<` merge keys), and so also JSON.
+ *
+ * JSON goes the same way: JSON.parse takes the last of two equal keys in silence, and a path that is listed twice
+ * would be enforced by only one of its listings.
+ */
+export function parseSource (name: string, text: string): Reading {
+  const lineCounter = new LineCounter()
+  const document = parseDocument(text, { lineCounter, merge: true, prettyErrors: false })
+  const faults = document.errors.map(error => {
+    const { line, col } = lineCounter.linePos(error.pos[0])
+    const remedy = error.code === 'DUPLICATE_KEY' ? 'the same key is written twice; join the two or remove one' : `not valid YAML: ${error.message}`
+    return `${name}:${line}:${col}: ${remedy}.`
+  })
+  if (faults.length > 0) return { root: null, faults, unread: null }
+
+  const source = { name, place: (path: Path) => `${name}:${lineOf(document, lineCounter, path)}${path.length > 0 ? ' ' : ''}${pathText(path)}` }
+  try {
+    return { root: { value: document.toJS(), source, path: [] }, faults: [], unread: null }
+  } catch (error) {
+    // Aliases that multiply beyond reason, or to nothing: the parser finds them only here.
+    return { root: null, faults: [`${name}: not valid YAML: ${(error as Error).message}.`], unread: null }
+  }
+}
+
+/** The member `key` of a located object or list; its value is `undefined` when there is none. */
+export function child (parent: Located, key: string | number): Located {
+  const container = parent.value
+  const value = container !== null && typeof container === 'object' && Object.hasOwn(container, key)
+    ? (container as Record<string | number, unknown>)[key]
+    : undefined
+  return { value, source: parent.source, path: [...parent.path, key] }
+}
+
+export function isObject (value: unknown): value is Record<string, unknown> {
+  return value !== null && typeof value === 'object' && !Array.isArray(value)
+}
+
+/** The items of a located list, located; none when it is no list. */
+export function items (parent: Located): Located[] {
+  return Array.isArray(parent.value) ? parent.value.map((_, index) => child(parent, index)) : []
+}
+
+/** The members of a located object by key, located; none when it is no object. */
+export function members (parent: Located): Array<[string, Located]> {
+  return isObject(parent.value) ? Object.keys(parent.value).map(key => [key, child(parent, key)]) : []
+}
+
+/** `apis[0].operations["GET /forms"].policies` */
+export function pathText (path: Path): string {
+  return path.map((key, index) => {
+    if (typeof key === 'number') return `[${key}]`
+    if (!/^[\w-]+$/.test(key)) return `[${JSON.stringify(key)}]`
+    return index === 0 ? key : `.${key}`
+  }).join('')
+}
+
+/** The line of the deepest part of `path` that is written down: what is missing is reported where it belongs. */
+function lineOf (document: Document, lineCounter: LineCounter, path: Path): number {
+  let node = document.contents as Node | null
+  let offset = node?.range?.[0] ?? 0
+  for (const key of path) {
+    if (isAlias(node)) node = node.resolve(document) ?? null
+    let next: Node | null | undefined
+    if (isMap(node)) {
+      const pair = node.items.find(({ key: name }) => isScalar(name) && String(name.value) === String(key))
+      if (!pair) break
+      offset = (pair.key as Node).range?.[0] ?? offset
+      next = pair.value as Node | null
+    } else if (isSeq(node)) {
+      next = node.items[Number(key)] as Node | undefined
+      offset = next?.range?.[0] ?? offset
+    }
+    if (!next) break
+    node = next
+  }
+  return lineCounter.linePos(offset).line
+}
+
+async function fetchText (url: string, timeoutMs: number): Promise<string> {
+  // The signal covers the body too: a server that answers its headers and then stalls must not stop the start.
+  const response = await fetch(url, { signal: AbortSignal.timeout(timeoutMs), headers: { accept: 'application/yaml, application/json, */*' } })
+  if (!response.ok) throw new Error(`it answered ${response.status}`)
+  return await response.text()
+}
+
+function reasonOf (error: unknown, timeoutMs: number): string {
+  const { name, code, message, cause } = error as Error & { code?: string, cause?: Error & { code?: string } }
+  if (name === 'TimeoutError') return `no answer within ${timeoutMs} ms. Check that the server is up and the URL is right.`
+  if (code === 'ENOENT') return 'there is no such file. Check the path; it counts from the folder of the file that names it.'
+  if (code === 'EISDIR') return 'it is a folder. Name a file in it.'
+  if (code === 'EACCES') return 'this process may not read it. Change the file\'s permissions.'
+  return `${cause?.code ?? cause?.message ?? message}. Check that it exists and can be reached from here.`
+}

@@ -1,0 +1,73 @@
+import { once } from 'node:events'
+import { startRedis, startTcpProxy } from '@keygate/local'
+import rateLimit from '@fastify/rate-limit'
+import Fastify from 'fastify'
+import t from 'tap'
+import { RedisStore, connectRedis, createFastifyStore, type RedisConnection } from '../src/index.ts'
+
+const ready = async (connection: RedisConnection): Promise<void> => { if (!connection.isReady) await once(connection, 'ready') }
+
+t.test('the generation rises with every connect, loss and reply of a node that is not in charge', async t => {
+  const redis = await startRedis()
+  const connection = connectRedis(redis.url)
+  t.teardown(async () => { await connection.close(); await redis.stop() })
+  await ready(connection)
+  const atStart = connection.generation
+
+  await connection.client.call('REPLICAOF', '127.0.0.1', '1')
+  await t.rejects(connection.call(async client => await client.set('a', '1')), { name: 'StoreUnavailableError' })
+  t.ok(connection.generation > atStart, 'READONLY')
+  await connection.client.call('REPLICAOF', 'NO', 'ONE')
+
+  const beforeLoss = connection.generation
+  const again = once(connection, 'ready')
+  await connection.client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'no').catch(() => {})
+  await again
+  t.ok(connection.generation > beforeLoss, 'lost and connected again')
+})
+
+t.test('a Redis that is away fails a call at once, and one that is silent within the deadline', async t => {
+  const redis = await startRedis()
+  const proxy = await startTcpProxy(redis.port)
+  const connection = connectRedis(`redis://127.0.0.1:${proxy.port}`)
+  t.teardown(async () => { await connection.close(); await proxy.stop(); await redis.stop() })
+  await t.rejects(connection.call(async client => await client.ping()), { name: 'StoreUnavailableError', message: /the connection is/ })
+  await ready(connection)
+  proxy.pause('down')
+  await t.rejects(connection.call(async client => await client.ping()), { message: /no reply in 100 ms/ })
+  proxy.resume()
+})
+
+t.test('a blocked event loop is not a slow Redis: a reply that has arrived counts', async t => {
+  const redis = await startRedis()
+  const connection = connectRedis(redis.url)
+  t.teardown(async () => { await connection.close(); await redis.stop() })
+  await ready(connection)
+  const reply = connection.call(async client => await client.ping())
+  await new Promise(resolve => { setImmediate(resolve) }) // the command is on its way
+  const until = performance.now() + 250
+  while (performance.now() < until); // longer than the deadline
+  t.equal(await reply, 'PONG')
+})
+
+t.test('any Fastify app shares the window through @fastify/rate-limit and our store', async t => {
+  const redis = await startRedis()
+  const connection = connectRedis(redis.url)
+  t.teardown(async () => { await connection.close(); await redis.stop() })
+  await ready(connection)
+  const store = new RedisStore(connection)
+  const build = async () => {
+    const app = Fastify()
+    await app.register(rateLimit, { max: 3, timeWindow: 60_000, store: createFastifyStore(store, 'demo') })
+    app.get('/', async () => 'ok')
+    app.get('/other', { config: { rateLimit: { max: 1 } } }, async () => 'ok')
+    t.teardown(async () => { await app.close() })
+    return app
+  }
+  const apps = [await build(), await build()]
+  const statuses = []
+  for (let i = 0; i < 5; i++) statuses.push((await apps[i % 2]?.inject('/'))?.statusCode)
+  t.strictSame(statuses, [200, 200, 200, 429, 429], 'three in all, not three each')
+  t.equal((await apps[0]?.inject('/other'))?.statusCode, 200, 'a route with a limit of its own counts apart')
+  t.equal((await apps[1]?.inject('/other'))?.statusCode, 429)
+})

@@ -1,0 +1,142 @@
+import { examples, type KeyRecord, type VerificationOutcome } from '@keygate/contracts'
+import t from 'tap'
+import { Records, type RecordsOptions } from '../src/admission/records.ts'
+import { KeyServiceUnavailableError } from '../src/key-service/client.ts'
+
+/** Look-ups that the test answers when it likes: what matters here is only their order. */
+const setUp = (options: Partial<RecordsOptions> = {}) => {
+  const asked: { digest: string, answer: (outcome: VerificationOutcome) => void, fail: () => void }[] = []
+  const connection = { generation: 1 }
+  let nowMs = 0
+  const records = new Records({
+    keyService: {
+      verify: async digest => await new Promise((resolve, reject) => {
+        asked.push({ digest, answer: resolve, fail: () => { reject(new KeyServiceUnavailableError('test')) } })
+      }),
+      close: async () => {}
+    },
+    connection,
+    recordTtlMs: 60_000,
+    nowMs: () => nowMs,
+    ...options
+  })
+  return { records, asked, connection, pass: (ms: number) => { nowMs += ms } }
+}
+const found = (keyVersion: number): VerificationOutcome => ({ outcome: 'found', cursor: '1', record: { ...examples.found.record as KeyRecord, keyVersion } })
+const unknown: VerificationOutcome = { outcome: 'unknown', cursor: '1' }
+const version = (result: Awaited<ReturnType<Records['find']>>): number | string => result.outcome === 'found' ? result.entry.record.keyVersion : result.outcome
+
+t.test('one look-up serves all who ask at once, and those who come later', async t => {
+  const { records, asked } = setUp()
+  const all = Promise.all([1, 2, 3].map(async () => await records.find('d', records.moment())))
+  asked[0]?.answer(found(1))
+  t.strictSame((await all).map(version), [1, 1, 1])
+  t.equal(version(await records.find('d', records.moment())), 1)
+  t.equal(asked.length, 1)
+})
+
+t.test('"unknown" answers only requests that came before its look-up began', async t => {
+  const { records, asked } = setUp()
+  const before = records.find('d', records.moment())
+  const during = records.find('d', records.moment()) // the key may be created between the read and this arrival
+  asked[0]?.answer(unknown)
+  t.equal(version(await before), 'unknown')
+  await new Promise(resolve => { setImmediate(resolve) })
+  t.equal(asked.length, 2, 'asked again for the one who came later')
+  asked[1]?.answer(found(1))
+  t.equal(version(await during), 1)
+})
+
+t.test('"unknown" is not remembered', async t => {
+  const { records, asked } = setUp()
+  const first = records.find('d', records.moment())
+  asked[0]?.answer(unknown)
+  await first
+  const second = records.find('d', records.moment())
+  asked[1]?.answer(found(1))
+  t.equal(version(await second), 1)
+})
+
+t.test('a request answered stale joins only a look-up begun after that answer, and takes its fence', async t => {
+  const { records, asked } = setUp()
+  const slow = records.find('d', records.moment()) // read PostgreSQL before the change, still on its way
+  const stale = records.findAfterStale('d', records.moment(), 'memory-2')
+  t.equal(asked.length, 2, 'the older look-up is not joined')
+  const earlier = records.moment()
+  const later = records.findAfterStale('d', records.moment(), 'memory-3')
+  t.equal(asked.length, 3, 'a look-up begun before its answer is not joined either')
+  const joined = records.findAfterStale('d', earlier, 'memory-2')
+  t.equal(asked.length, 3, 'one begun after it is')
+  asked[0]?.answer(found(1))
+  asked[1]?.answer(found(2))
+  asked[2]?.answer(found(2))
+  t.match(await stale, { fence: 'memory-2' })
+  t.match(await later, { fence: 'memory-3' })
+  t.match(await joined, { fence: 'memory-3' }, 'the fence of the look-up, not of the request')
+  t.notOk('fence' in await slow)
+  t.equal(version(await records.find('d', records.moment())), 2, 'the older look-up, ended earlier or later, does not stay')
+})
+
+t.test('an older look-up that ends last does not replace a newer record', async t => {
+  const { records, asked } = setUp()
+  const older = records.find('d', records.moment())
+  const newer = records.findAfterStale('d', records.moment(), 'memory')
+  asked[1]?.answer(found(2))
+  await newer
+  asked[0]?.answer(found(1))
+  await older
+  t.equal(version(await records.find('d', records.moment())), 2)
+})
+
+t.test('a record of another generation of the connection is asked again before use', async t => {
+  const { records, asked, connection } = setUp()
+  const first = records.find('d', records.moment())
+  connection.generation = 2 // reconnected while the look-up ran
+  asked[0]?.answer(found(1))
+  const entry = await first
+  t.match(entry, { entry: { generation: 1 } }, 'stamped with the generation at its beginning')
+  const second = records.find('d', records.moment())
+  t.equal(asked.length, 2)
+  asked[1]?.answer(found(1))
+  t.match(await second, { entry: { generation: 2 } })
+})
+
+t.test('after its time a record is asked again; while key-service is away it goes on, asked about once a second', async t => {
+  const { records, asked, pass } = setUp()
+  const first = records.find('d', records.moment())
+  asked[0]?.answer(found(1))
+  await first
+  pass(60_000)
+  const refused = records.find('d', records.moment())
+  asked[1]?.fail()
+  t.equal(version(await refused), 1)
+  pass(999)
+  t.equal(version(await records.find('d', records.moment())), 1)
+  t.equal(asked.length, 2, 'not per request')
+  pass(1)
+  const again = records.find('d', records.moment())
+  asked[2]?.answer(found(2))
+  t.equal(version(await again), 2)
+})
+
+t.test('a record that is not there cannot go on: the failure is told', async t => {
+  const { records, asked } = setUp()
+  const first = records.find('d', records.moment())
+  asked[0]?.fail()
+  await t.rejects(first, KeyServiceUnavailableError)
+})
+
+t.test('the number of records is bounded', async t => {
+  const { records, asked } = setUp({ capacity: 2 })
+  for (const digest of ['a', 'b', 'c']) {
+    const result = records.find(digest, records.moment())
+    asked.at(-1)?.answer(found(1))
+    await result
+  }
+  const again = records.find('a', records.moment())
+  t.equal(asked.length, 4, 'the oldest was forgotten')
+  asked[3]?.answer(found(1))
+  await again
+  await records.find('c', records.moment())
+  t.equal(asked.length, 4, 'the youngest was not')
+})

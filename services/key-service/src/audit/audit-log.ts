@@ -1,0 +1,16 @@
+import type { Executor } from '../db/database.ts'
+import { auditEvents } from '../db/schema.ts'
+
+/** Who did it: today a service token, later also a person. */
+export interface Actor { type: 'token', id: string, name: string }
+
+/** What was done to what. `details` says what a reader needs to understand the change; never a secret, a digest or a token. */
+export interface AuditEntry { action: string, projectId: string, keyId: string | null, details: Record<string, unknown> }
+
+/** Who asked for a change, and in which request. */
+export interface ChangeContext { actor: Actor, requestId: string }
+
+/** Writes down a change in the change's own transaction: what cannot be recorded does not happen. */
+export async function recordAudit (tx: Executor, { actor, requestId }: ChangeContext, entry: AuditEntry): Promise<void> {
+  await tx.insert(auditEvents).values({ ...entry, requestId, actorType: actor.type, actorId: actor.id, actorName: actor.name })
+}

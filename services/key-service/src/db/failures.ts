@@ -1,0 +1,47 @@
+import { DrizzleQueryError } from 'drizzle-orm'
+
+/** What a client of PostgreSQL meets when the server, or the way to it, is away. */
+const lostConnection = new Set([
+  'CONNECT_TIMEOUT', 'CONNECTION_CLOSED', 'CONNECTION_ENDED', 'CONNECTION_DESTROYED',
+  'ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH'
+])
+
+/** SQLSTATE classes that say "not now": connection, resources, operator intervention (also statement_timeout), system. */
+const classesOfTrouble = new Set(['08', '53', '57', '58'])
+/** Single states: read-only (a replica was reached), idle in transaction too long, lock_timeout. */
+const statesOfTrouble = new Set(['25006', '25P03', '55P03'])
+/** Two transactions got in each other's way, and this one was rolled back: the same work may simply be done again. */
+const statesToRepeat = new Set(['40001', '40P01'])
+
+/**
+ * The driver's own error out of drizzle's wrapping.
+ *
+ * `DrizzleQueryError.message` holds the statement with its parameters, digests among them: it must reach neither a log nor an answer.
+ */
+export function unwrap (error: unknown): unknown {
+  return error instanceof DrizzleQueryError ? error.cause ?? new Error('a query failed') : error
+}
+
+/** True when the database cannot answer at present: 503, never 500. */
+export function isUnavailable (error: Error): boolean {
+  const code = codeOf(error)
+  return lostConnection.has(code) || (isSqlState(code) && (classesOfTrouble.has(code.slice(0, 2)) || statesOfTrouble.has(code))) || statesToRepeat.has(code)
+}
+
+export function isRepeatable (error: unknown): boolean {
+  return error instanceof Error && statesToRepeat.has(codeOf(error))
+}
+
+/** Login, password or database are wrong: waiting does not mend that. */
+export function isRefusal (error: Error): boolean {
+  return ['28P01', '28000', '3D000'].includes(codeOf(error))
+}
+
+export function codeOf (error: Error): string {
+  const { code } = error as { code?: unknown }
+  return typeof code === 'string' ? code : ''
+}
+
+function isSqlState (code: string): boolean {
+  return /^[0-9A-Z]{5}$/.test(code)
+}
