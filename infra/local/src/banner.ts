@@ -12,6 +12,8 @@ export function banner (run: LocalRun, how: DemoKey['how'], stateDir: string): s
     made: 'new',
     replaced: 'new: the key of the earlier start no longer answers'
   }[how]
+  const inside = relative(repoRoot, stateDir)
+  const shown = inside.startsWith('..') ? stateDir : inside
   return `
 ${bold('Keygate is running.')}
 
@@ -28,7 +30,7 @@ ${bold('Call the API')} through either gateway; both count into one limit, 120 p
   curl -i -H 'X-API-Key: ${run.secret}' ${second}${run.example}
 
 ${bold('See the limit at work:')} npm run demo (in another terminal)
-${bold('Stop:')} Ctrl-C. Data, keys and logs stay in ${relative(repoRoot, stateDir) || stateDir}/; remove that folder to begin anew.
+${bold('Stop:')} Ctrl-C. Data, keys and logs stay in ${shown}/; remove that folder to begin anew.
 `
 }
 

@@ -1,37 +1,11 @@
 import { spawn } from 'node:child_process'
 import { createWriteStream, mkdirSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { Readable } from 'node:stream'
+import { repoRoot } from './root.ts'
 import { createTail, lastLines } from './tail.ts'
 
-// A server that we start must not outlive us, and SIGKILL leaves us no time to end it. So a small shell stands between: its
-// input is a pipe that only we hold; when it closes, for whatever reason, the shell signals the server, and kills it after 10 s.
-// The main shell alone waits for the server, so the process number cannot pass to a stranger while it is still being signalled.
-const script = `
-signal=$1; shift
-server=
-exec 5<&0 </dev/null
-trap '[ -z "$server" ] || kill -s "$signal" "$server" 2>/dev/null' TERM INT HUP
-"$@" 3>&- 5<&- &
-server=$!
-echo "$server" >&3
-exec 3>&-
-(
-  while read -r _; do :; done <&5
-  kill -s TERM $$
-  tries=100
-  while [ "$tries" -gt 0 ] && kill -0 "$server"; do sleep 0.1; tries=$((tries - 1)); done
-  kill -s KILL "$server"
-) >/dev/null 2>&1 &
-watcher=$!
-exec 5<&-
-while :; do
-  wait "$server"; code=$?
-  kill -0 "$server" 2>/dev/null || break
-done
-kill -s KILL "$watcher" 2>/dev/null
-exit "$code"
-`
+const script = join(repoRoot, 'infra/local/guard.sh')
 
 export interface GuardOptions {
   env: NodeJS.ProcessEnv
@@ -64,7 +38,7 @@ export interface Guarded {
 
 /** Starts `command` under a guard. Rejects when it cannot be started at all. */
 export async function startGuarded (command: string[], options: GuardOptions): Promise<Guarded> {
-  const child = spawn('sh', ['-c', script, 'keygate-guard', options.stopSignal, ...command], {
+  const child = spawn('sh', [script, options.stopSignal, ...command], {
     stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
     detached: true, // a Ctrl-C on the terminal reaches the launcher only, which ends everything in order
     env: options.env,

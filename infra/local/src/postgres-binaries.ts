@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, readFileSync, symlinkSync } from 'node:fs'
+import { existsSync, readFileSync, statSync, symlinkSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { basename, dirname, join, resolve } from 'node:path'
 import { LocalError, messageOf } from './local-error.ts'
@@ -49,6 +49,8 @@ const nobody = 65_534
  */
 export function runAs (bin: string, dir: string, env: NodeJS.ProcessEnv): RunAs {
   if (process.getuid?.() !== 0) return { prefix: [] }
+  const { uid, gid } = statSync(dir)
+  if (uid !== 0) return { prefix: [], uid, gid } // data of an earlier start as that user: a namespace of root could not read it
   if (spawnSync('unshare', [...namespace.slice(1), 'true'], { stdio: 'ignore', env }).status === 0) return { prefix: namespace }
   const given = spawnSync('chown', ['-R', `${nobody}:${nobody}`, dir], { encoding: 'utf8' })
   const reaches = (command: string, ...args: string[]) => spawnSync(command, args, { uid: nobody, gid: nobody, stdio: 'ignore', env }).status === 0

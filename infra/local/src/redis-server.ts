@@ -20,6 +20,7 @@ export interface RedisServer {
 export interface FindOptions {
   /** Where `PATH` and `REDIS_SERVER` are read. */
   env?: NodeJS.ProcessEnv
+  /** Where packages are unpacked. Default: `KEYGATE_CACHE`, else `.keygate/cache` in the clone. */
   cacheDir?: string
   signal?: AbortSignal
   /** Told before a step that takes seconds. */
@@ -71,7 +72,7 @@ export async function findRedisServer (options: FindOptions = {}): Promise<Redis
 }
 
 async function unpacked (options: FindOptions, path: string): Promise<RedisServer> {
-  const cacheDir = options.cacheDir ?? join(repoRoot, '.keygate/cache')
+  const cacheDir = options.cacheDir ?? (process.env['KEYGATE_CACHE'] || join(repoRoot, '.keygate/cache'))
   const unpack = () => unpackRedis({ cacheDir, path, signal: options.signal, log: options.log })
   const check = async ({ command, libraries }: UnpackedRedis) => await probe(command, libraries)
   const first = await unpack()

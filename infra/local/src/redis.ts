@@ -32,7 +32,7 @@ export interface Redis {
   /** Fulfils with the exit code when the server has ended, whoever ended it. */
   ended: Promise<number>
   stop: () => Promise<void>
-  /** SIGKILL: what was not saved is lost. Fulfils when it is gone. The folder stays. */
+  /** SIGKILL: what was not saved is lost. Fulfils when it is gone. The folder stays until `stop`. */
   kill: () => Promise<void>
 }
 
@@ -40,10 +40,14 @@ export interface Redis {
 export async function startRedis (options: RedisOptions = {}): Promise<Redis> {
   const server = options.server ?? await findRedisServer()
   const dir = prepareDir(options)
+  const forget = () => { if (options.dir === undefined) rmSync(dir, { recursive: true, force: true }) }
   await awaitLeftover('Redis', join(dir, 'redis.pid'), dir)
   if (options.dump !== undefined) copyFileSync(options.dump, join(dir, 'dump.rdb'))
 
-  const { port, guarded } = await startOnPort(server, dir, options)
+  const { port, guarded } = await startOnPort(server, dir, options).catch((error: unknown) => {
+    forget()
+    throw error
+  })
   return {
     url: `redis://127.0.0.1:${port}`,
     port,
@@ -52,7 +56,7 @@ export async function startRedis (options: RedisOptions = {}): Promise<Redis> {
     ended: guarded.ended,
     stop: async () => {
       await guarded.stop()
-      if (options.dir === undefined) rmSync(dir, { recursive: true, force: true })
+      forget()
     },
     kill: guarded.kill
   }

@@ -7,7 +7,7 @@ import t from 'tap'
 import { localApis, resolveApis } from '../src/apis.ts'
 import { alreadyRunning, banner } from '../src/banner.ts'
 import { contradictions, type Call } from '../src/demo-story.ts'
-import { allPermissions, LocalError, startRedis, startService } from '../src/index.ts'
+import { allPermissions, freePort, LocalError, startRedis, startService } from '../src/index.ts'
 import { readLocalRun, writeLocalRun } from '../src/local-file.ts'
 import { takeLock } from '../src/lock.ts'
 import { localPorts } from '../src/ports.ts'
@@ -90,12 +90,13 @@ t.test('ports: a taken one is said, the others stay; the stores keep theirs', as
   await Promise.race([once(taken, 'listening'), new Promise(resolve => taken.once('error', resolve))])
   t.teardown(() => taken.close())
   const said: string[] = []
-  const ports = await localPorts({ ...run, redis: 'redis://127.0.0.1:23456', postgres: 'not a url' }, line => said.push(line))
+  const before = await freePort()
+  const ports = await localPorts({ ...run, redis: `redis://127.0.0.1:${before}`, postgres: 'not a url' }, line => said.push(line))
   t.ok(ports.gateways[0] > 8082, 'the next free port that is nobody\'s own')
   t.ok(said.includes(`Port 8080 is taken: gateway 1 uses ${ports.gateways[0]}.`))
   const all = [...ports.gateways, ports.keyService, ports.upstream, ports.postgres, ports.redis]
   t.equal(new Set(all).size, 6)
-  t.equal(ports.redis, 23456)
+  t.equal(ports.redis, before)
 })
 
 t.test('REDIS_URL: answers, or a message without the password', async t => {

@@ -1,11 +1,12 @@
-import { fork } from 'node:child_process'
+import { fork, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import postgres from 'postgres'
 import t from 'tap'
 import { startPostgres } from '../src/index.ts'
 import { postgresBinaries, runAs } from '../src/postgres-binaries.ts'
+import { repoRoot } from '../src/root.ts'
 import { isRunning, until } from './helper.ts'
 
 async function ask (url: string, query: string): Promise<unknown[]> {
@@ -97,16 +98,32 @@ t.test('two at once, although the library links are missing', async t => {
   t.strictSame(readdirSync(lib).filter(name => lstatSync(join(lib, name)).isSymbolicLink()), links)
 })
 
-t.test('root without a user namespace: user nobody, or a message', { skip: process.getuid?.() !== 0 && 'not root' }, async t => {
+// Nobody must be able to reach the clone for the second half: not so when it lies in root's home.
+const nobody = 65_534
+const reachable = spawnSync('test', ['-r', repoRoot], { uid: nobody, gid: nobody }).status === 0
+
+t.test('root without a user namespace', { skip: process.getuid?.() !== 0 && 'not root' }, async t => {
   const bin = postgresBinaries()
-  const path = join(t.testdir({ bin: {}, open: {}, closed: { inner: {} } }), 'bin') // has no unshare
-  writeFileSync(join(path, 'chown'), '#!/bin/sh\nPATH=/usr/bin:/bin exec chown "$@"\n', { mode: 0o755 })
-  writeFileSync(join(path, 'test'), '#!/bin/sh\ntest "$@"\n', { mode: 0o755 })
-  const env = { PATH: path }
-  mkdirSync(join(t.testdirName, 'closed/locked/data'), { recursive: true, mode: 0o700 })
-  t.throws(() => runAs(bin, join(t.testdirName, 'closed/locked/data'), env), { name: 'LocalError', message: /as an ordinary user/ })
-  const found = runAs(bin, join(t.testdirName, 'open'), env)
-  t.strictSame(found, { prefix: [], uid: 65534, gid: 65534 })
+  const dir = t.testdir({ bin: {}, open: {} })
+  for (const name of ['chown', 'test']) { // a PATH with these two, and without unshare
+    writeFileSync(join(dir, 'bin', name), `#!/bin/sh\nPATH=/usr/bin:/bin exec ${name} "$@"\n`, { mode: 0o755 })
+  }
+  const env = { PATH: join(dir, 'bin') }
+
+  const locked = join(dir, 'locked')
+  mkdirSync(join(locked, 'data'), { recursive: true })
+  chmodSync(locked, 0o700)
+  t.throws(() => runAs(bin, join(locked, 'data'), env), { name: 'LocalError', message: /as an ordinary user/ })
+  if (!reachable) return
+
+  t.strictSame(runAs(bin, join(dir, 'open'), env), { prefix: [], uid: nobody, gid: nobody })
+  mkdirSync(join(dir, 'data'), { mode: 0o700 })
+  await (await startPostgres(join(dir, 'data'))).stop()
+  spawnSync('chown', ['-R', `${nobody}:${nobody}`, join(dir, 'data')])
+  const server = await startPostgres(join(dir, 'data'))
+  t.teardown(server.stop)
+  t.strictSame(await ask(server.url, 'select 1 as one'), [{ one: 1 }], 'data of user nobody are used as that user')
+  t.equal(statSync(join(dir, 'data/postmaster.pid')).uid, nobody)
 })
 
 t.test('waits for a server that is still ending', async t => {

@@ -63,7 +63,9 @@ export function parseSource (name: string, text: string): Reading {
 
   const source = { name, place: (path: Path) => `${name}:${lineOf(document, lineCounter, path)}${path.length > 0 ? ' ' : ''}${pathText(path)}` }
   try {
-    return { root: { value: document.toJS(), source, path: [] }, faults: [], unread: null }
+    const value: unknown = document.toJS()
+    if (containsItself(value)) throw new Error('an alias (*name) stands inside what it names')
+    return { root: { value, source, path: [] }, faults: [], unread: null }
   } catch (error) {
     // Aliases that multiply beyond reason, or to nothing: the parser finds them only here.
     return { root: null, faults: [`${name}: not valid YAML: ${(error as Error).message}.`], unread: null }
@@ -122,6 +124,17 @@ function lineOf (document: Document, lineCounter: LineCounter, path: Path): numb
     node = next
   }
   return lineCounter.linePos(offset).line
+}
+
+/** YAML can write a tree that holds itself; nothing can be made of it, least of all the JSON that the gateway serves. */
+function containsItself (value: unknown, around = new Set<unknown>(), done = new Set<unknown>()): boolean {
+  if (value === null || typeof value !== 'object' || done.has(value)) return false
+  if (around.has(value)) return true
+  around.add(value)
+  const found = Object.values(value).some(member => containsItself(member, around, done))
+  around.delete(value)
+  done.add(value)
+  return found
 }
 
 async function fetchText (url: string, timeoutMs: number): Promise<string> {

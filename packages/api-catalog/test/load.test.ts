@@ -83,7 +83,8 @@ t.test('apis.yaml that cannot be read at all', async t => {
     { text: 'just text', faults: [/^apis\.yaml:1: must hold a list "apis"/] },
     { text: '# comment\napis: []\n', faults: [/^apis\.yaml:2 apis: must hold a list "apis" with at least one API/] },
     { text: 'apis:\n  - forms\n', faults: [/^apis\.yaml:2 apis\[0\]: must be an API with name, prefix, upstream and openapi, not "forms"\.$/] },
-    { text: 'a: &a [x, x, x]\nb: &b [*a, *a, *a]\nc: &c [*b, *b, *b]\nd: &d [*c, *c, *c]\ne: &e [*d, *d, *d]\nf: [*e, *e, *e]\n', faults: [/^apis\.yaml: not valid YAML: .*alias/] }
+    { text: 'a: &a [x, x, x]\nb: &b [*a, *a, *a]\nc: &c [*b, *b, *b]\nd: &d [*c, *c, *c]\ne: &e [*d, *d, *d]\nf: [*e, *e, *e]\n', faults: [/^apis\.yaml: not valid YAML: .*alias/] },
+    { text: 'apis:\n  - &forms { name: *forms }\n', faults: [/^apis\.yaml: not valid YAML: an alias \(\*name\) stands inside what it names\.$/] }
   ]
   for (const { text, faults } of cases) {
     const found = await faultsOf(write(t, text, {}))
@@ -137,6 +138,26 @@ t.test('every wrong setting is a fault that names the place and the remedy', asy
   }
   t.match(await faultsOf(write(t, stringify({ apis: [api], gateway: {} }), { 'openapi.yaml': document })),
     [/^apis\.yaml:6 gateway: is not a setting of this file; known: "apis"\.$/])
+})
+
+t.test('anchors, aliases and merge keys are understood, also where a fault points to', async t => {
+  const shared = (limit: string) => `apis:
+  - &forms
+    name: forms
+    prefix: /v1
+    upstream: http://127.0.0.1:4000
+    openapi: openapi.yaml
+    policies: &policies
+      - { name: default, window: 60s, limit: ${limit} }
+  - <<: *forms
+    name: again
+    prefix: /v2
+    policies: *policies
+`
+  const { apis } = await loadCatalogue(write(t, shared('7'), { 'openapi.yaml': document }))
+  t.match(apis, [{ name: 'forms', policies: [{ limit: 7 }] }, { name: 'again', upstream: 'http://127.0.0.1:4000', policies: [{ limit: 7 }] }])
+  t.match(await faultsOf(write(t, shared('abc'), { 'openapi.yaml': document })),
+    [/^apis\.yaml:8 apis\[0\]\.policies\[0\]\.limit: /, /^apis\.yaml:8 apis\[1\]\.policies\[0\]\.limit: /])
 })
 
 t.test('several APIs: no request may belong to two', async t => {

@@ -43,9 +43,9 @@ export function problemBody (problem: Problem, requestId: string): object {
   }
 }
 
-/** Answers a problem; the only place that writes an error's body. */
+/** Answers a problem; the only place that writes an error's body. As bytes, because Fastify adds a charset to JSON text, and this type has none. */
 export function sendProblem (request: FastifyRequest, reply: FastifyReply, problem: Problem): FastifyReply {
-  return reply.code(problem.status).type('application/problem+json').header('cache-control', 'no-store').send(JSON.stringify(problemBody(problem, request.id)))
+  return reply.code(problem.status).type('application/problem+json').header('cache-control', 'no-store').send(Buffer.from(JSON.stringify(problemBody(problem, request.id))))
 }
 
 export interface ProblemOptions {

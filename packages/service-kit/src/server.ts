@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
+import Fastify, { LogController, type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import { loggerOptions } from './logger.ts'
 import { answerClientError, answerFrameworkError } from './problem.ts'
 import { createValidator } from './validation.ts'
@@ -23,7 +23,7 @@ const acceptableRequestId = /^[\w-]{1,64}$/
 export function createServer (options: ServerOptions): FastifyInstance {
   const app = Fastify({
     logger: loggerOptions(options.service, options.logLevel, process.stdout.isTTY === true),
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }), // one line per request is written below
     genReqId: request => {
       const given = request.headers['x-request-id']
       return typeof given === 'string' && acceptableRequestId.test(given) ? given : randomUUID()

@@ -25,7 +25,8 @@ export async function buildApp ({ config, catalogue, nowMicros }: AppOptions): P
     service: 'gateway',
     logLevel: config.LOG_LEVEL,
     trustProxy: config.trustProxy,
-    fastify: { routerOptions: { maxParamLength: 1000 } }
+    // Node would answer a missing Host by itself, without a body: the ingress says what is wrong.
+    fastify: { routerOptions: { maxParamLength: 1000 }, http: { requireHostHeader: false } }
   })
   const registry = createRegistry('gateway')
   const metrics = createMetrics(registry)

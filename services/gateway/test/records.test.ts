@@ -22,6 +22,9 @@ const setUp = (options: Partial<RecordsOptions> = {}) => {
   })
   return { records, asked, connection, pass: (ms: number) => { nowMs += ms } }
 }
+/** The next turn of the event loop: everything that can begin has begun. */
+const turn = async (): Promise<void> => { await new Promise(resolve => { setImmediate(resolve) }) }
+const until = async (holds: () => boolean): Promise<void> => { while (!holds()) await turn() }
 const found = (keyVersion: number): VerificationOutcome => ({ outcome: 'found', cursor: '1', record: { ...examples.found.record as KeyRecord, keyVersion } })
 const unknown: VerificationOutcome = { outcome: 'unknown', cursor: '1' }
 const version = (result: Awaited<ReturnType<Records['find']>>): number | string => result.outcome === 'found' ? result.entry.record.keyVersion : result.outcome
@@ -29,6 +32,7 @@ const version = (result: Awaited<ReturnType<Records['find']>>): number | string 
 t.test('one look-up serves all who ask at once, and those who come later', async t => {
   const { records, asked } = setUp()
   const all = Promise.all([1, 2, 3].map(async () => await records.find('d', records.moment())))
+  await until(() => asked.length > 0)
   asked[0]?.answer(found(1))
   t.strictSame((await all).map(version), [1, 1, 1])
   t.equal(version(await records.find('d', records.moment())), 1)
@@ -39,10 +43,12 @@ t.test('"unknown" answers only requests that came before its look-up began', asy
   const { records, asked } = setUp()
   const before = records.find('d', records.moment())
   const during = records.find('d', records.moment()) // the key may be created between the read and this arrival
+  await until(() => asked.length > 0)
   asked[0]?.answer(unknown)
   t.equal(version(await before), 'unknown')
-  await new Promise(resolve => { setImmediate(resolve) })
+  await until(() => asked.length === 2)
   t.equal(asked.length, 2, 'asked again for the one who came later')
+  await until(() => asked.length > 1)
   asked[1]?.answer(found(1))
   t.equal(version(await during), 1)
 })
@@ -50,39 +56,69 @@ t.test('"unknown" answers only requests that came before its look-up began', asy
 t.test('"unknown" is not remembered', async t => {
   const { records, asked } = setUp()
   const first = records.find('d', records.moment())
+  await until(() => asked.length > 0)
   asked[0]?.answer(unknown)
   await first
   const second = records.find('d', records.moment())
+  await until(() => asked.length > 1)
   asked[1]?.answer(found(1))
   t.equal(version(await second), 1)
 })
 
 t.test('a request answered stale joins only a look-up begun after that answer, and takes its fence', async t => {
-  const { records, asked } = setUp()
+  const { records, asked } = setUp({ queueMs: 0 })
   const slow = records.find('d', records.moment()) // read PostgreSQL before the change, still on its way
+  await turn()
   const stale = records.findAfterStale('d', records.moment(), 'memory-2')
-  t.equal(asked.length, 2, 'the older look-up is not joined')
-  const earlier = records.moment()
-  const later = records.findAfterStale('d', records.moment(), 'memory-3')
-  t.equal(asked.length, 3, 'a look-up begun before its answer is not joined either')
-  const joined = records.findAfterStale('d', earlier, 'memory-2')
-  t.equal(asked.length, 3, 'one begun after it is')
+  const sameTurn = records.findAfterStale('d', records.moment(), 'memory-3')
+  await until(() => asked.length === 2)
+  t.equal(asked.length, 2, 'the older look-up is not joined; one new look-up serves both')
+  const later = records.findAfterStale('d', records.moment(), 'memory-4')
+  await until(() => asked.length === 3)
+  t.equal(asked.length, 3, 'a look-up begun before its answer is not joined')
+  await until(() => asked.length > 0)
   asked[0]?.answer(found(1))
+  await until(() => asked.length > 1)
   asked[1]?.answer(found(2))
+  await until(() => asked.length > 2)
   asked[2]?.answer(found(2))
   t.match(await stale, { fence: 'memory-2' })
-  t.match(await later, { fence: 'memory-3' })
-  t.match(await joined, { fence: 'memory-3' }, 'the fence of the look-up, not of the request')
+  t.match(await sameTurn, { fence: 'memory-2' }, 'the fence of the look-up, not of the request')
+  t.match(await later, { fence: 'memory-4' })
   t.notOk('fence' in await slow)
-  t.equal(version(await records.find('d', records.moment())), 2, 'the older look-up, ended earlier or later, does not stay')
+  t.equal(version(await records.find('d', records.moment())), 2, 'the older look-up does not stay')
+})
+
+t.test('many who are answered stale while a look-up runs cost one more, begun when it has ended', async t => {
+  const { records, asked } = setUp({ queueMs: 60_000 })
+  const first = records.find('d', records.moment())
+  await turn()
+  const all = []
+  for (let i = 0; i < 20; i++) {
+    all.push(records.findAfterStale('d', records.moment(), 'memory'))
+    await turn()
+  }
+  t.equal(asked.length, 1)
+  await until(() => asked.length > 0)
+  asked[0]?.answer(found(1))
+  await first
+  await until(() => asked.length === 2)
+  await until(() => asked.length > 1)
+  asked[1]?.answer(found(2))
+  t.strictSame((await Promise.all(all)).map(version), Array(20).fill(2))
+  t.equal(asked.length, 2)
 })
 
 t.test('an older look-up that ends last does not replace a newer record', async t => {
-  const { records, asked } = setUp()
+  const { records, asked } = setUp({ queueMs: 0 })
   const older = records.find('d', records.moment())
+  await turn()
   const newer = records.findAfterStale('d', records.moment(), 'memory')
+  await until(() => asked.length === 2)
+  await until(() => asked.length > 1)
   asked[1]?.answer(found(2))
   await newer
+  await until(() => asked.length > 0)
   asked[0]?.answer(found(1))
   await older
   t.equal(version(await records.find('d', records.moment())), 2)
@@ -91,12 +127,14 @@ t.test('an older look-up that ends last does not replace a newer record', async 
 t.test('a record of another generation of the connection is asked again before use', async t => {
   const { records, asked, connection } = setUp()
   const first = records.find('d', records.moment())
+  await turn()
   connection.generation = 2 // reconnected while the look-up ran
+  await until(() => asked.length > 0)
   asked[0]?.answer(found(1))
   const entry = await first
   t.match(entry, { entry: { generation: 1 } }, 'stamped with the generation at its beginning')
   const second = records.find('d', records.moment())
-  t.equal(asked.length, 2)
+  await until(() => asked.length > 1)
   asked[1]?.answer(found(1))
   t.match(await second, { entry: { generation: 2 } })
 })
@@ -104,10 +142,12 @@ t.test('a record of another generation of the connection is asked again before u
 t.test('after its time a record is asked again; while key-service is away it goes on, asked about once a second', async t => {
   const { records, asked, pass } = setUp()
   const first = records.find('d', records.moment())
+  await until(() => asked.length > 0)
   asked[0]?.answer(found(1))
   await first
   pass(60_000)
   const refused = records.find('d', records.moment())
+  await until(() => asked.length > 1)
   asked[1]?.fail()
   t.equal(version(await refused), 1)
   pass(999)
@@ -115,6 +155,7 @@ t.test('after its time a record is asked again; while key-service is away it goe
   t.equal(asked.length, 2, 'not per request')
   pass(1)
   const again = records.find('d', records.moment())
+  await until(() => asked.length > 2)
   asked[2]?.answer(found(2))
   t.equal(version(await again), 2)
 })
@@ -122,6 +163,7 @@ t.test('after its time a record is asked again; while key-service is away it goe
 t.test('a record that is not there cannot go on: the failure is told', async t => {
   const { records, asked } = setUp()
   const first = records.find('d', records.moment())
+  await until(() => asked.length > 0)
   asked[0]?.fail()
   await t.rejects(first, KeyServiceUnavailableError)
 })
@@ -130,10 +172,12 @@ t.test('the number of records is bounded', async t => {
   const { records, asked } = setUp({ capacity: 2 })
   for (const digest of ['a', 'b', 'c']) {
     const result = records.find(digest, records.moment())
+    await until(() => asked.at(-1)?.digest === digest)
     asked.at(-1)?.answer(found(1))
     await result
   }
   const again = records.find('a', records.moment())
+  await until(() => asked.length > 3)
   t.equal(asked.length, 4, 'the oldest was forgotten')
   asked[3]?.answer(found(1))
   await again

@@ -17,7 +17,14 @@ export interface Entry {
 /** `fence`: the incarnation that the look-up was begun for, only after a `stale` answer. */
 export type Found = { outcome: 'found', entry: Entry, fence?: string } | { outcome: 'unknown' }
 
-interface Flight { begunAt: number, fence?: string, result: Promise<Entry | null> }
+/** One look-up, shared by all who may. It can be queued: then it has not begun, so it begins after everything that has happened. */
+interface Flight {
+  /** Infinity while queued. */
+  begunAt: number
+  fence?: string
+  begin: () => void
+  result: Promise<Entry | null>
+}
 
 export interface RecordsOptions {
   keyService: KeyServiceClient
@@ -25,6 +32,8 @@ export interface RecordsOptions {
   recordTtlMs: number
   /** Least time between two attempts to refresh old records while key-service does not answer, milliseconds. */
   retryMs?: number
+  /** Most that a queued look-up waits for the one before it, milliseconds. */
+  queueMs?: number
   /** Most records kept; the one looked up longest ago goes first. */
   capacity?: number
   nowMs?: () => number
@@ -37,12 +46,14 @@ export interface RecordsOptions {
 export class Records {
   readonly #options: Required<RecordsOptions>
   readonly #entries = new Map<string, Entry>()
-  readonly #flights = new Map<string, Flight>()
+  /** By digest: the look-up that began last and still runs, and the one that waits behind it. */
+  readonly #running = new Map<string, Flight>()
+  readonly #queued = new Map<string, Flight>()
   #events = 0
   #lastFailureMs = -Infinity
 
   constructor (options: RecordsOptions) {
-    this.#options = { retryMs: 1000, capacity: 100_000, nowMs: () => performance.now(), ...options }
+    this.#options = { retryMs: 1000, queueMs: 25, capacity: 100_000, nowMs: () => performance.now(), ...options }
   }
 
   /** A moment in the order of this process's events: arrivals, replies and beginnings of look-ups. */
@@ -58,12 +69,12 @@ export class Records {
       const entry = this.#isOld(cached) ? await this.#refresh(cached) : cached
       if (entry !== null) return { outcome: 'found', entry }
     }
-    const flight = this.#flights.get(digest) ?? this.#begin(digest)
+    const flight = this.#any(digest)
     const entry = await flight.result
     if (entry !== null) return { outcome: 'found', entry }
     // "Unknown" was read from a moment before this request came: the key may have been created since.
     if (flight.begunAt > arrivedAt) return { outcome: 'unknown' }
-    return toFound(await this.#join(digest, arrivedAt).result)
+    return toFound(await this.#begunAfter(digest, arrivedAt).result)
   }
 
   /**
@@ -71,8 +82,7 @@ export class Records {
    * @param repliedAt the `moment()` of the answer. @throws {KeyServiceUnavailableError}
    */
   async findAfterStale (digest: string, repliedAt: number, incarnation: string): Promise<Found> {
-    const running = this.#flights.get(digest)
-    const flight = running !== undefined && running.begunAt > repliedAt && running.fence !== undefined ? running : this.#begin(digest, incarnation)
+    const flight = this.#begunAfter(digest, repliedAt, incarnation)
     return toFound(await flight.result, flight.fence)
   }
 
@@ -89,30 +99,73 @@ export class Records {
   async #refresh (old: Entry): Promise<Entry | null> {
     if (this.#options.nowMs() - this.#lastFailureMs < this.#options.retryMs) return old
     try {
-      return await (this.#flights.get(old.digest) ?? this.#begin(old.digest)).result
+      return await this.#any(old.digest).result
     } catch (error) {
       if (!(error instanceof KeyServiceUnavailableError)) throw error
       return old
     }
   }
 
-  #join (digest: string, after: number): Flight {
-    const running = this.#flights.get(digest)
-    return running !== undefined && running.begunAt > after ? running : this.#begin(digest)
+  /** Any look-up will do: the record it brings is validated by the script. */
+  #any (digest: string): Flight {
+    const flight = this.#running.get(digest) ?? this.#queued.get(digest) ?? this.#create(digest)
+    if (!this.#running.has(digest)) flight.begin()
+    return flight
   }
 
-  #begin (digest: string, fence?: string): Flight {
-    const begun = { begunAt: this.moment(), begunMs: this.#options.nowMs(), generation: this.#options.connection.generation }
-    const result = this.#options.keyService.verify(digest).then(
-      answer => answer.outcome === 'unknown' ? this.#forget(digest, begun.begunAt) : this.#keep({ digest, record: answer.record, ...begun }),
-      error => {
-        this.#lastFailureMs = this.#options.nowMs()
-        throw error
-      }
-    ).finally(() => { if (this.#flights.get(digest) === flight) this.#flights.delete(digest) })
-    const flight: Flight = { begunAt: begun.begunAt, result, ...(fence === undefined ? {} : { fence }) }
-    this.#flights.set(digest, flight)
+  /** A look-up that begins after a moment, and for a request that holds a fence one that was begun for a fence too. */
+  #begunAfter (digest: string, moment: number, fence?: string): Flight {
+    const running = this.#running.get(digest)
+    if (running !== undefined && running.begunAt > moment && (fence === undefined || running.fence !== undefined)) return running
+    const flight = this.#queued.get(digest) ?? this.#enqueue(digest)
+    if (fence !== undefined) flight.fence ??= fence
     return flight
+  }
+
+  /**
+   * Begins when the running look-up has ended, but waits for it no longer than `queueMs`. Never before the replies that this turn
+   * of the event loop brings are read: all of them may share it then.
+   */
+  #enqueue (digest: string): Flight {
+    const flight = this.#create(digest)
+    this.#queued.set(digest, flight)
+    setImmediate(() => {
+      const running = this.#running.get(digest)
+      if (running === undefined) flight.begin()
+      else {
+        const timer = setTimeout(flight.begin, this.#options.queueMs)
+        running.result.catch(() => {}).finally(() => { clearTimeout(timer); flight.begin() })
+      }
+    })
+    return flight
+  }
+
+  #create (digest: string): Flight {
+    let start = (): void => {}
+    const started = new Promise<void>(resolve => { start = resolve })
+    const flight: Flight = {
+      begunAt: Infinity,
+      begin: () => {
+        if (flight.begunAt !== Infinity) return
+        flight.begunAt = this.moment()
+        if (this.#queued.get(digest) === flight) this.#queued.delete(digest)
+        this.#running.set(digest, flight)
+        start()
+      },
+      result: started.then(async () => await this.#ask(digest, flight.begunAt)).finally(() => { if (this.#running.get(digest) === flight) this.#running.delete(digest) })
+    }
+    return flight
+  }
+
+  async #ask (digest: string, begunAt: number): Promise<Entry | null> {
+    const begun = { begunAt, begunMs: this.#options.nowMs(), generation: this.#options.connection.generation }
+    try {
+      const answer = await this.#options.keyService.verify(digest)
+      return answer.outcome === 'unknown' ? this.#forget(digest, begunAt) : this.#keep({ digest, record: answer.record, ...begun })
+    } catch (error) {
+      this.#lastFailureMs = this.#options.nowMs()
+      throw error
+    }
   }
 
   /** A look-up that began later may have ended earlier: what it brought stays. */

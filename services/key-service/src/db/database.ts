@@ -3,6 +3,7 @@ import type { PgDatabase } from 'drizzle-orm/pg-core'
 import { drizzle, type PostgresJsQueryResultHKT } from 'drizzle-orm/postgres-js'
 import postgres from 'postgres'
 import { isRepeatable, unwrap } from './failures.ts'
+import { createTransactions } from './transactions.ts'
 
 /** What runs statements: a connection of the pool, or a transaction. */
 export type Executor = PgDatabase<PostgresJsQueryResultHKT>
@@ -18,14 +19,16 @@ export interface Database {
 /** Bounds that the server holds for every session, in milliseconds: nobody waits for ever behind a lock or a lost client. */
 const sessionLimits = { statement_timeout: 5000, lock_timeout: 2000, idle_in_transaction_session_timeout: 5000 }
 
-/** A pool; it connects when it is first used. */
+/** A pool for single statements and one for transactions; both connect when they are first used. */
 export function openDatabase (url: string, { max = 10 }: { max?: number } = {}): Database {
-  const client = postgres(url, { ...clientOptions, max, idle_timeout: 60, connection: { ...sessionLimits, application_name: 'keygate-key-service' } })
+  const options = { ...clientOptions, connection: { ...sessionLimits, application_name: 'keygate-key-service' } }
+  const client = postgres(url, { ...options, max })
   const db: Executor = drizzle(client)
+  const transactions = createTransactions(onclose => postgres(url, { ...options, max: 1, onclose }), max)
   return {
     run: async work => await withoutStatement(async () => await work(db)),
-    transaction: async work => await repeated(async () => await withoutStatement(async () => await db.transaction(work))),
-    close: async () => { await client.end({ timeout: 5 }) }
+    transaction: async work => await repeated(async () => await withoutStatement(async () => await transactions.run(work))),
+    close: async () => { await Promise.all([client.end({ timeout: 5 }), transactions.close()]) }
   }
 }
 

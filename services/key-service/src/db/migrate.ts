@@ -16,7 +16,8 @@ const advisoryLock = 5394283
  */
 export async function migrate (url: string, then: () => Promise<void> = async () => {}): Promise<void> {
   // Two connections: one holds the lock, drizzle takes another. No time limits here: waiting for the lock is the point.
-  const client = postgres(url, { ...clientOptions, max: 2, connection: { application_name: 'keygate-migration' } })
+  // Types are fetched because in postgres.js 3.4.9 `reserve` of a fresh connection never resolves without.
+  const client = postgres(url, { ...clientOptions, fetch_types: true, max: 2, connection: { application_name: 'keygate-migration' } })
   try {
     const holder = await client.reserve()
     try {

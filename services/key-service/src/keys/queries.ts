@@ -61,7 +61,7 @@ const orders = {
   '-name': { column: sql`k.name`, direction: sql`DESC`, beyond: sql`<` }
 }
 const keyId = /^key_[0-9A-Za-z]{22}$/
-// eslint-disable-next-line no-control-regex -- PostgreSQL knows no NUL
+// PostgreSQL knows no NUL.
 const name = /^[^\0]{1,200}$/u
 
 /** One page of a project's keys. A page is cut by value and id of its last row, so rows that come or go shift nothing. */

@@ -6,19 +6,17 @@ export interface OutboxMetrics { delivered: (rows: number) => void, failed: () =
 
 /** Metrics of the way from a commit to Redis. The backlog is read when it is asked for; without PostgreSQL it is NaN. */
 export function createOutboxMetrics (registry: Registry, database: Database): OutboxMetrics {
-  const backlog = async (): Promise<Backlog | undefined> => await database.run(measureBacklog).catch(() => undefined)
-  const rows = new Gauge({
-    name: 'key_service_outbox_undelivered',
-    help: 'Changes that Redis has not confirmed.',
+  const gauge = (name: string, help: string, read: (backlog: Backlog) => number) => new Gauge({
+    name,
+    help,
     registers: [registry],
-    async collect () { this.set((await backlog())?.rows ?? NaN) }
+    async collect () {
+      const backlog = await database.run(measureBacklog).catch(() => undefined)
+      this.set(backlog === undefined ? NaN : read(backlog))
+    }
   })
-  const age = new Gauge({
-    name: 'key_service_outbox_oldest_undelivered_seconds',
-    help: 'For how long the oldest change has waited for Redis, in seconds.',
-    registers: [registry],
-    async collect () { this.set((await backlog())?.oldestSeconds ?? NaN) }
-  })
+  gauge('key_service_outbox_undelivered', 'Changes that Redis has not confirmed.', backlog => backlog.rows)
+  gauge('key_service_outbox_oldest_undelivered_seconds', 'For how long the oldest change has waited for Redis, in seconds.', backlog => backlog.oldestSeconds)
   const deliveries = new Counter({ name: 'key_service_outbox_deliveries_total', help: 'Changes confirmed by Redis.', registers: [registry] })
   const failures = new Counter({ name: 'key_service_relay_failures_total', help: 'Rounds of the relay that failed.', registers: [registry] })
   return { delivered: rows => { deliveries.inc(rows) }, failed: () => { failures.inc() } }

@@ -69,14 +69,16 @@ export function createRelay ({ database, redis, log, metrics, intervalMs }: Rela
         throw error
       }
     }
-    for (let full = true; full && !stopped;) {
-      const rows = await database.run(async db => await findUndelivered(db, batchSize))
-      full = rows.length === batchSize
-      if (rows.length === 0) continue
-      await raiseAll(redis, rows)
-      await database.run(async db => await markDelivered(db, rows))
-      metrics.delivered(rows.length)
-    }
+    await deliverBacklog()
+  }
+
+  async function deliverBacklog (): Promise<void> {
+    const rows = await database.run(async db => await findUndelivered(db, batchSize))
+    if (rows.length === 0) return
+    await raiseAll(redis, rows)
+    await database.run(async db => await markDelivered(db, rows))
+    metrics.delivered(rows.length)
+    if (rows.length === batchSize && !stopped) await deliverBacklog()
   }
 
   async function attempt (): Promise<void> {

@@ -1,0 +1,193 @@
+import { copyFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { Redis } from 'ioredis'
+import t from 'tap'
+import { freePort, startRedis, startTcpProxy } from '../src/index.ts'
+import { openHouse, type Answer, type Key } from './house.ts'
+
+// The links that fail lie behind proxies: key-service -> Redis, and gateway 1 -> key-service.
+const [redisPort, keyServicePort] = [await freePort(), await freePort()]
+const dump = await startRedis({ port: redisPort })
+const toRedis = await startTcpProxy(redisPort)
+const toKeyService = await startTcpProxy(keyServicePort)
+const house = await openHouse({
+  redisUrl: dump.url,
+  ports: { keyService: keyServicePort },
+  env: {
+    keyService: { REDIS_URL: `redis://127.0.0.1:${toRedis.port}`, KEYGATE_RELAY_INTERVAL_MS: '100' },
+    gateway: index => ({ KEYGATE_REFUSALS_LIMIT: '100000', ...(index === 0 ? { KEYGATE_KEY_SERVICE_URL: `http://127.0.0.1:${toKeyService.port}` } : {}) })
+  }
+})
+let redis = dump
+t.teardown(async () => {
+  await house.stop()
+  await Promise.all([toRedis.stop(), toKeyService.stop()])
+  await redis.stop()
+})
+const gateways = [0, 1]
+
+/** Asks until it holds: the one thing that no event tells is when another process has noticed. The deadline is for a broken test. */
+async function until<T> (what: string, ask: () => Promise<T>, holds: (value: T) => boolean): Promise<T> {
+  for (const deadline = Date.now() + 60_000; Date.now() < deadline; await delay(10)) {
+    const value = await ask().catch(() => undefined)
+    if (value !== undefined && holds(value)) return value
+  }
+  throw new Error(`waited in vain: ${what}`)
+}
+
+const onBoth = async (secret: string): Promise<number[]> => await Promise.all(gateways.map(async gateway => (await house.use(gateway, secret)).status))
+const read = async (key: Key): Promise<Key> => await house.change(key, 'GET', '')
+const everywhere = async (key: Key): Promise<Key> => await until('effective everywhere', async () => await read(key), ({ effective }) => effective === 'everywhere')
+/** The first answers after Redis is reached again: until then a gateway says 503. */
+const firstAnswers = async (secret: string): Promise<number[]> => await Promise.all(gateways.map(async gateway =>
+  (await until<Answer>('an answer', async () => await house.use(gateway, secret), ({ status }) => status !== 503)).status))
+
+async function warmKey (settings?: object): Promise<Key> {
+  const key = await house.createKey(settings)
+  await onBoth(key.secret)
+  return key
+}
+
+t.test('P2 through FLUSHALL: before, after and in the middle of a change, under load', async t => {
+  const client = new Redis(redis.url)
+  t.teardown(() => { client.disconnect() })
+  let stale = 0
+  let sent = 0
+  for (let round = 0; round < 20; round++) {
+    const enabling = round % 2 === 1
+    const key = await warmKey({ active: !enabling })
+    const old = await warmKey()
+    const run = { stop: false }
+    const load = Promise.all(gateways.map(async gateway => {
+      while (!run.stop) {
+        if ((await house.use(gateway, old.secret)).status !== 200) stale++
+        sent++
+      }
+    }))
+    if (round % 3 === 0) await client.flushall()
+    const changing = house.change(key, 'POST', enabling ? '/enable' : '/disable')
+    if (round % 3 === 1) await client.flushall()
+    const { effective } = await changing
+    if (round % 3 === 2) await client.flushall()
+    t.equal(effective, 'everywhere')
+    for (const status of [...await onBoth(key.secret), ...await onBoth(key.secret)]) if (status !== (enabling ? 200 : 401)) stale++
+    run.stop = true
+    await load
+  }
+  t.equal(stale, 0, `20 changes, ${sent} other requests`)
+})
+
+t.test('a Redis that is silent or away: 503 with Retry-After: 1, nothing hangs, nothing is admitted', async t => {
+  const key = await warmKey()
+  process.kill(redis.pid, 'SIGSTOP')
+  const silent = await Promise.all(gateways.map(async gateway => await house.use(gateway, key.secret)))
+  process.kill(redis.pid, 'SIGCONT')
+  for (const { status, headers, body } of silent) t.match([status, headers['retry-after'], headers['ratelimit'], JSON.parse(body)], [503, '1', undefined, { code: 'store_unavailable' }])
+  t.strictSame(await firstAnswers(key.secret), [200, 200])
+})
+
+t.test('P2 through a Redis that is restarted empty, changes made before and meanwhile', async t => {
+  const [revoked, enabled, meanwhile] = [await warmKey(), await warmKey({ active: false }), await warmKey()]
+  t.equal((await house.change(revoked, 'POST', '/revoke', {})).effective, 'everywhere')
+  t.equal((await house.change(enabled, 'POST', '/enable')).effective, 'everywhere')
+  await redis.kill()
+  t.equal((await house.change(meanwhile, 'POST', '/disable')).effective, 'pending', 'committed, and said honestly')
+  t.equal((await house.use(0, revoked.secret)).status, 503)
+  redis = await startRedis({ port: redisPort })
+  t.strictSame(await firstAnswers(revoked.secret), [401, 401], 'what was revoked stays revoked')
+  t.strictSame(await firstAnswers(enabled.secret), [200, 200])
+  await everywhere(meanwhile)
+  t.strictSame(await firstAnswers(meanwhile.secret), [401, 401], 'the relay delivered the change')
+})
+
+t.test('P2 through a Redis that is restarted from an older dump', async t => {
+  const [revoked, enabled, idle] = [await warmKey(), await warmKey({ active: false }), await warmKey()]
+  const client = new Redis(redis.url)
+  await client.save()
+  client.disconnect()
+  const old = join(house.dir, 'old.rdb')
+  copyFileSync(join(redis.dir, 'dump.rdb'), old)
+  await house.change(revoked, 'POST', '/revoke', {})
+  await house.change(enabled, 'POST', '/enable')
+  await house.change(idle, 'POST', '/disable') // no gateway hears of this one before the restart: both still hold the old record
+  await onBoth(revoked.secret)
+  await redis.kill()
+  redis = await startRedis({ port: redisPort, dump: old })
+  t.strictSame(await firstAnswers(idle.secret), [401, 401], 'the old memory agrees with the old records, and both are asked again')
+  t.strictSame(await firstAnswers(revoked.secret), [401, 401])
+  t.strictSame(await firstAnswers(enabled.secret), [200, 200])
+})
+
+t.test('an older dump of PostgreSQL is told apart: version_ahead is 503, not a revived key', async t => {
+  const key = await warmKey()
+  const client = new Redis(redis.url)
+  t.teardown(() => { client.disconnect() })
+  await client.hincrby(`kg:{${house.projectId}}:versions`, key.id, 5)
+  for (const gateway of gateways) t.match(JSON.parse((await house.use(gateway, key.secret)).body), { status: 503, code: 'version_ahead' })
+  t.ok(await house.metric(0, 'gateway_version_ahead_total') >= 1)
+})
+
+t.test('a look-up that left before a change and arrives after it admits nobody', async t => {
+  let stale = 0
+  let trouble = 0
+  const client = new Redis(redis.url)
+  t.teardown(() => { client.disconnect() })
+  for (let round = 0; round < 20; round++) {
+    const key = await house.createKey()
+    if (round % 2 === 0) await onBoth(key.secret) // else the gateway meets the key for the first time
+    await client.flushall() // every record is stale now, and must be asked again
+    toKeyService.pause('down')
+    const held = toKeyService.once('held')
+    const early = Array.from({ length: 10 }, async () => await house.use(0, key.secret))
+    await held // PostgreSQL has been read; the answer is on its way
+    const { effective } = await house.change(key, 'POST', '/revoke', {})
+    t.equal(effective, 'everywhere')
+    const late = Array.from({ length: 10 }, async () => await house.use(0, key.secret))
+    toKeyService.resume()
+    for (const { status } of await Promise.all(late)) {
+      if (status === 200) stale++
+      else if (status !== 401) trouble++
+    }
+    await Promise.all(early)
+  }
+  t.equal(stale, 0, 'sent after the answer: none admitted')
+  t.equal(trouble, 0, 'and none was left without an answer')
+})
+
+t.test('P6: key-service killed between commit and Redis, 100 times: the next process delivers, nothing is lost', async t => {
+  const counts = { delivered: 0, stale: 0, lost: 0 }
+  for (let round = 0; round < 100; round++) {
+    const key = await house.createKey()
+    await onBoth(key.secret)
+    const swallowed = toRedis.swallow('up', chunk => chunk.includes(key.id))
+    const change = house.change(key, 'POST', '/disable').then(() => 'answered', () => 'never answered')
+    await swallowed // committed; the version never reaches Redis
+    await house.stack.keyService.kill()
+    if (await change === 'answered') counts.lost++
+    toRedis.resume()
+    house.stack.keyService = await house.stack.startKeyService()
+    const { status } = await everywhere(key) as Key & { status: string }
+    if (status !== 'disabled') counts.lost++
+    counts.delivered++
+    counts.stale += (await onBoth(key.secret)).filter(answer => answer !== 401).length
+  }
+  t.comment(JSON.stringify(counts))
+  t.strictSame(counts, { delivered: 100, stale: 0, lost: 0 })
+})
+
+t.test('two relays at once deliver everything, and nothing wrongly', async t => {
+  const second = await house.stack.startKeyService({ KEYGATE_PORT: '0' })
+  t.teardown(second.stop)
+  const keys = await Promise.all(Array.from({ length: 20 }, async () => await warmKey()))
+  toRedis.pause('up')
+  const answers = await Promise.all(keys.map(async (key, i) => await house.change(key, 'POST', i % 2 === 0 ? '/disable' : '/rotate', i % 2 === 0 ? undefined : {})))
+  t.strictSame([...new Set(answers.map(({ effective }) => effective))], ['pending'])
+  toRedis.resume()
+  for (const key of keys) await everywhere(key)
+  const old = await Promise.all(keys.map(async key => await onBoth(key.secret)))
+  t.strictSame(old.flat().filter(status => status !== 401), [], 'every old state is refused')
+  const rotated = answers.filter(answer => answer.secret !== undefined)
+  t.equal(rotated.length, 10)
+  for (const { secret } of rotated) t.strictSame(await onBoth(secret), [200, 200])
+})

@@ -1,0 +1,47 @@
+import { loadCatalogue, type Catalogue } from '@keygate/api-catalog'
+import { connectRedis, type RedisConnection } from '@keygate/rate-limit'
+import { StartError } from '@keygate/service-kit'
+import type { FastifyBaseLogger } from 'fastify'
+import type { Config } from './config.ts'
+import { openDatabase, type Database } from './db/database.ts'
+import { isUnavailable } from './db/failures.ts'
+import { migrate } from './db/migrate.ts'
+import { waitForDatabase } from './db/wait.ts'
+import { putFileTokens } from './service-tokens/repository.ts'
+import { readTokensFile } from './service-tokens/tokens-file.ts'
+
+/** What the app works with; whoever builds the app owns it, and the app closes it. */
+export interface Parts { database: Database, redis: RedisConnection, catalogue: Catalogue }
+
+/** How long a start waits for PostgreSQL, in milliseconds. */
+const patienceMs = 30_000
+
+/**
+ * Opens everything the service needs: files first, because their faults need no waiting, then PostgreSQL with schema and tokens.
+ *
+ * Redis is not waited for: without it changes are answered `pending`, and the relay delivers them later.
+ *
+ * @throws {ConfigError | CatalogueError | StartError} with what to do about it.
+ */
+export async function openParts (config: Config, log: FastifyBaseLogger): Promise<Parts> {
+  const tokens = config.serviceTokensFile === undefined ? undefined : readTokensFile(config.serviceTokensFile)
+  const catalogue = await loadCatalogue(config.apisFile)
+  const redis = connectRedis(config.redisUrl)
+  const database = openDatabase(config.databaseUrl)
+  try {
+    await waitForDatabase(database, { patienceMs, onWait: reason => { log.warn({ reason }, 'waiting for PostgreSQL') } })
+    await migrate(config.databaseUrl, async () => {
+      if (tokens !== undefined) await database.transaction(async tx => { await putFileTokens(tx, tokens) })
+    }).catch((error: Error) => { throw asStartError(error) })
+  } catch (error) {
+    await Promise.all([database.close(), redis.close()])
+    throw error
+  }
+  return { database, redis, catalogue }
+}
+
+function asStartError (error: Error & { code?: unknown }): Error {
+  if (isUnavailable(error)) return new StartError(`PostgreSQL went away while the schema was made: ${error.message}. Start again.`)
+  if (error.code === '42501') return new StartError(`The user of DATABASE_URL may not make the schema: ${error.message}. Make it the owner of the database.`)
+  return error
+}

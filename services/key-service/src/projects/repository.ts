@@ -1,0 +1,32 @@
+import { and, eq, isNull, ne, sql } from 'drizzle-orm'
+import type { Executor } from '../db/database.ts'
+import { allowedHosts, keyScopes, keys, policies, projects, secrets } from '../db/schema.ts'
+import type { RaisedVersion } from '../outbox/outbox.ts'
+
+/** Begins a change of a project: raises its version, which locks its row until the transaction ends. */
+export async function raiseProjectVersion (tx: Executor, projectId: string): Promise<{ projectId: string, version: number } | undefined> {
+  const [row] = await tx.update(projects).set({ version: sql`${projects.version} + 1` })
+    .where(and(eq(projects.id, projectId), isNull(projects.deletedAt)))
+    .returning({ projectId: projects.id, version: projects.version })
+  return row
+}
+
+export async function setName (tx: Executor, projectId: string, name: string): Promise<void> {
+  await tx.update(projects).set({ name }).where(eq(projects.id, projectId))
+}
+
+export async function setDeleted (tx: Executor, projectId: string): Promise<void> {
+  await tx.delete(policies).where(eq(policies.projectId, projectId))
+  await tx.update(projects).set({ deletedAt: sql`now()` }).where(eq(projects.id, projectId))
+}
+
+/** Turns all keys of a project into tombstones and erases their secrets; returns the versions that this raised. */
+export async function eraseKeys (tx: Executor, projectId: string): Promise<RaisedVersion[]> {
+  const raised = await tx.update(keys).set({ version: sql`${keys.version} + 1`, status: 'deleted' })
+    .where(and(eq(keys.projectId, projectId), ne(keys.status, 'deleted')))
+    .returning({ projectId: keys.projectId, keyId: keys.id, version: keys.version })
+  await tx.delete(secrets).where(eq(secrets.projectId, projectId))
+  await tx.delete(keyScopes).where(eq(keyScopes.projectId, projectId))
+  await tx.delete(allowedHosts).where(eq(allowedHosts.projectId, projectId))
+  return raised
+}

@@ -1,0 +1,39 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { isDigest, lookupDigest } from '@keygate/api-key'
+import { VerificationOutcome, VerificationRequest, examples } from '@keygate/contracts'
+import { Counter, type Registry } from '@keygate/service-kit'
+import type { Database } from '../db/database.ts'
+import { callerOf } from '../plugins/authentication.ts'
+import { unacceptable } from '../errors.ts'
+import { findByDigest } from './queries.ts'
+
+export interface VerificationOptions { database: Database, pepper: string, registry: Registry }
+
+/** What the gateways ask. It judges nothing: a disabled, revoked or expired key is found, and the gateway decides by its record. */
+export const verificationRoutes: FastifyPluginAsyncTypebox<VerificationOptions> = async (app, { database, pepper, registry }) => {
+  const verifications = new Counter({
+    name: 'key_service_verifications_total',
+    help: 'Look-ups of a secret by its digest.',
+    labelNames: ['outcome'],
+    registers: [registry]
+  })
+
+  app.post('/verifications', {
+    config: { permission: 'keys:verify', problems: [422] },
+    schema: {
+      tags: ['verification'],
+      operationId: 'verify',
+      summary: 'Which key has the secret with this digest?',
+      body: { ...VerificationRequest, examples: [examples.verificationRequest] },
+      response: { 200: { ...VerificationOutcome, examples: [examples.found, examples.unknown] } }
+    }
+  }, async (request): Promise<VerificationOutcome> => {
+    const { digest, projectId } = request.body as VerificationRequest
+    if (!isDigest(digest)) throw unacceptable([{ pointer: '/digest', message: 'is not a SHA-256 in base64url' }])
+    const bound = callerOf(request).projectId
+    const wanted = [projectId, bound].filter(id => typeof id === 'string')
+    const { record, cursor } = await database.run(async db => await findByDigest(db, lookupDigest(pepper, digest), wanted))
+    verifications.inc({ outcome: record === null ? 'unknown' : 'found' })
+    return record === null ? { outcome: 'unknown', cursor } : { outcome: 'found', record, cursor }
+  })
+}

@@ -1,0 +1,109 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'tap'
+import { readConfig } from '../src/config.ts'
+import { readCursor, writeCursor } from '../src/cursor.ts'
+import { isUnavailable, unwrap } from '../src/db/failures.ts'
+import { canonicalHost } from '../src/keys/allowed-hosts.ts'
+import { parseExpiry } from '../src/keys/expiry.ts'
+import { transition, type KeyAction } from '../src/keys/lifecycle.ts'
+import { acceptPolicies } from '../src/policies/accept-policies.ts'
+import { parseTokens, readTokensFile } from '../src/service-tokens/tokens-file.ts'
+import { faultOfText, parseName } from '../src/text.ts'
+import { DrizzleQueryError } from 'drizzle-orm'
+
+test('K18 allowed hosts have one spelling, and whatever is no address or CIDR is refused', async t => {
+  for (const [given, expected] of [
+    ['192.0.2.1', '192.0.2.1'], ['192.0.2.1/32', '192.0.2.1'], ['192.0.2.77/24', '192.0.2.0/24'], ['0.0.0.0/0', '0.0.0.0/0'], ['255.255.255.255', '255.255.255.255'],
+    ['2001:DB8::1', '2001:db8::1'], ['2001:db8:0:0:0:0:0:1', '2001:db8::1'], ['2001:db8::ffff/32', '2001:db8::/32'], ['::', '::'], ['::1', '::1'], ['::/0', '::/0'], ['::1/128', '::1'],
+    ['1:2:3:4:5:6:7:8', '1:2:3:4:5:6:7:8'], ['fe80::1:0:0:1/65', 'fe80::/65'], ['64:ff9b::192.0.2.33', '64:ff9b::c000:221'],
+    ['::ffff:1.2.3.4', '1.2.3.4'], ['::FFFF:102:304', '1.2.3.4'], ['::ffff:1.2.3.4/120', '1.2.3.0/24'], ['::ffff:0:0/96', '0.0.0.0/0'], ['::ffff:1.2.3.4/64', '::/64']
+  ] as const) t.equal(canonicalHost(given), expected, given)
+  for (const wrong of ['*.x.org', '1.2.3.4:80', '300.1.1.1', '', ' ', 'localhost', '1.2.3', '01.2.3.4', '1.2.3.4/33', '1.2.3.4/', '1.2.3.4/08', '1.2.3.4/-1', '::1/129', '[::1]', '[::1]:80',
+    'fe80::1%eth0', '1.2.3.4 ', '１.2.3.4', '2130706433', '0x7f.1', '::g', ':::', '1::2::3', '1.2.3.4/24/24', '1.2.3.4\n']) t.equal(canonicalHost(wrong), undefined, JSON.stringify(wrong))
+})
+
+test('K16 an expiry is a future moment until the year 9999', async t => {
+  const now = Date.parse('2026-11-20T10:00:00Z')
+  for (const [given, expected] of [
+    ['2027-01-31T12:00:00Z', '2027-01-31T12:00:00.000Z'], ['2027-01-31t12:00:00z', '2027-01-31T12:00:00.000Z'], ['2027-01-31T12:00:00+02:00', '2027-01-31T10:00:00.000Z'],
+    ['2027-01-31T12:00:00.5Z', '2027-01-31T12:00:00.500Z'], ['2027-01-31T12:00:00.123999Z', '2027-01-31T12:00:00.123Z'],
+    ['2026-11-20T10:00:00.001Z', '2026-11-20T10:00:00.001Z'], ['2026-11-20', '2026-11-20T23:59:59.999Z'], ['2028-02-29', '2028-02-29T23:59:59.999Z'], ['9999-12-31', '9999-12-31T23:59:59.999Z']
+  ] as const) t.same(parseExpiry(given, now), { at: new Date(expected) }, given)
+  for (const wrong of ['2026-11-20T10:00:00Z', '2026-11-20T09:59:59.999Z', '2026-11-19', '1970-01-01', '0000-01-01',
+    '', 'tomorrow', '2027-02-30', '2027-02-29', '2100-02-29', '2027-13-01', '2027-00-10', '2027-01-00', '2027-1-1', '2027-01-31T12:00:00', '2027-01-31T24:00:00Z', '2027-01-31T12:60:00Z', '2027-01-31T12:00:60Z',
+    '2027-01-31 12:00:00Z', '10000-01-01', '+010000-01-01T00:00:00Z', '9999-12-31T23:59:59-01:00', '2027-01-31T12:00:00+24:00', '1800000000000', '2027-W05-1']) t.match(parseExpiry(wrong, now), { fault: String }, wrong)
+})
+
+test('the life of a key: revoked is final, the rest can be repeated', async t => {
+  const actions: KeyAction[] = ['edit', 'disable', 'enable', 'rotate', 'finishRotation', 'revoke', 'delete']
+  const row = (status: 'active' | 'disabled' | 'revoked') => actions.map(action => transition(status, action))
+  t.same(row('active'), ['active', 'disabled', 'active', 'active', 'active', 'revoked', 'deleted'])
+  t.same(row('disabled'), ['disabled', 'disabled', 'active', 'disabled', 'disabled', 'revoked', 'deleted'])
+  t.same(row('revoked'), ['refused', 'refused', 'refused', 'refused', 'refused', 'refused', 'deleted'])
+})
+
+test('names and texts', async t => {
+  t.same(parseName('  Bücher 📚 '), { name: 'Bücher 📚' })
+  t.same(parseName('x'.repeat(100)), { name: 'x'.repeat(100) })
+  t.same(parseName('📚'.repeat(100)), { name: '📚'.repeat(100) }, 'characters are counted, not their halves')
+  for (const wrong of ['', '   ', 'x'.repeat(101), 'a\u0000b', 'a\nb', 'a\u009fb', 'a\ud800b', '\u007f']) t.match(parseName(wrong), { fault: String }, JSON.stringify(wrong))
+  t.equal(faultOfText('a\nb\tc'), undefined)
+  t.equal(faultOfText('x'.repeat(400)), undefined)
+  for (const wrong of ['x'.repeat(401), 'a\u0000b', '\udfff']) t.match(faultOfText(wrong), /must/, JSON.stringify(wrong))
+})
+
+test('faults of policies point into the request', async t => {
+  t.same(acceptPolicies([{ name: 'a', limit: 0, windowSeconds: 60 }]).faults.map(fault => fault.pointer), ['/policies/0/limit'])
+  t.same(acceptPolicies([{ name: 'a', limit: 100_001, window: '60s' }]).faults.map(fault => fault.pointer), ['/policies/0/limit'])
+  t.same(acceptPolicies([{ name: 'a', limit: 5, window: '1m' }]), { policies: [{ name: 'a', limit: 5, windowSeconds: 60, algorithm: 'sliding', partition: 'key' }], faults: [] })
+})
+
+test('a cursor belongs to one list in one order', async t => {
+  const accepts = { value: /^v/, id: /^i/ }
+  const cursor = writeCursor('name', { value: 'v1', id: 'i1' })
+  t.same(readCursor(cursor, 'name', accepts), { value: 'v1', id: 'i1' })
+  t.throws(() => readCursor(cursor, '-name', accepts), { problem: { status: 400 } })
+  for (const wrong of ['', 'x', '%%%', writeCursor('name', { value: 'w', id: 'i1' }), writeCursor('name', { value: 'v', id: 'j' }), Buffer.from('{}').toString('base64url'), Buffer.from('["name",1,2]').toString('base64url')]) {
+    t.throws(() => readCursor(wrong, 'name', accepts), { problem: { status: 400, code: 'invalid_cursor' } }, wrong)
+  }
+})
+
+test('which errors mean that the database is away', async t => {
+  const withCode = (code: string) => Object.assign(new Error('x'), { code })
+  for (const code of ['ECONNREFUSED', 'CONNECT_TIMEOUT', 'CONNECTION_CLOSED', '08006', '53300', '57P01', '57P03', '57014', '25006', '40001', '40P01', '55P03', '58030']) t.ok(isUnavailable(withCode(code)), code)
+  for (const code of ['23505', '22P02', '42P01', 'FST_ERR_VALIDATION', '']) t.notOk(isUnavailable(withCode(code)), code)
+  const cause = withCode('57P01')
+  t.equal(unwrap(new DrizzleQueryError('SELECT $1', ['a digest'], cause)), cause, 'the statement and its parameters go no further')
+})
+
+test('all faults of the service tokens are listed, and no token is quoted', async t => {
+  const good = { name: 'gateway', token: 'kgs_0123456789abcdefghij', permissions: ['keys:verify'] }
+  t.same(parseTokens([good]), { entries: [{ ...good, projectId: null }], faults: [] })
+  const { faults } = parseTokens([
+    good,
+    { ...good, name: 'twin' },
+    { ...good, token: 'kgs_another_token_0123456789' },
+    { name: '', token: 'secret-but-wrong', permissions: ['keys:verfy'], role: 1 },
+    { name: 'kgs_0123456789abcdefghij', token: 5, permissions: [], projectId: 'x' },
+    'kgs_0123456789abcdefghij'
+  ])
+  t.match(faults, [/entry 4: "role"/, /entry 4: "name"/, /entry 4: "token"/, /entry 4: "keys:verfy" is no permission/, /entry 5: "token"/, /entry 5: "projectId"/, /entry 5: "permissions"/, /entry 6: must be an object/, /"gateway" has the same name/, /"twin" has the same token/])
+  t.notMatch(faults.join('\n'), /kgs_0123|secret-but-wrong/)
+  t.match(parseTokens({}).faults, [/must hold a list/])
+
+  const file = join(t.testdir(), 'tokens.json')
+  t.throws(() => readTokensFile(file), { faults: [/cannot be read \(ENOENT\)/] })
+  writeFileSync(file, '[{ "token": "kgs_0123456789abcdefghij" ]')
+  t.throws(() => readTokensFile(file), { faults: [/^(?!.*kgs_0123).*is not JSON/] })
+})
+
+test('missing and wrong variables are named all at once, without their secrets', async t => {
+  t.throws(() => readConfig({}), { faults: [/DATABASE_URL is missing/, /REDIS_URL is missing/, /KEYGATE_APIS is missing/, /KEYGATE_PEPPER is missing/] })
+  const env = { DATABASE_URL: 'postgres://u:p@h/d', REDIS_URL: 'redis://h', KEYGATE_APIS: 'apis.yaml', KEYGATE_PEPPER: 'p'.repeat(32) }
+  t.match(readConfig(env), { config: { host: '127.0.0.1', port: 8082, keyPrefix: 'kg', relayIntervalMs: 500, logLevel: 'info', metricsPort: undefined }, warnings: [] })
+  t.throws(() => readConfig({ ...env, KEYGATE_PEPPER: 'hunter2' }), { message: /^(?!.*hunter2).*KEYGATE_PEPPER/s })
+  t.throws(() => readConfig({ ...env, DATABASE_URL: 'postgres://u:hunter2@h:x/d' }), { message: /^(?!.*hunter2).*DATABASE_URL is not a URL/s })
+  t.throws(() => readConfig({ ...env, KEYGATE_KEY_PREFIX: 'key' }), { message: /KEYGATE_KEY_PREFIX/ })
+  t.throws(() => readConfig({ ...env, KEYGATE_PORT: '70000', LOG_LEVEL: 'loud' }), { faults: [/KEYGATE_PORT/, /LOG_LEVEL/] })
+})
