@@ -104,7 +104,7 @@ t.test('P2: under load, every request sent after a change was answered is judged
   }
 })
 
-t.test('P2: delete, and create under a new secret', async t => {
+t.test('P2 K1: delete, and create under a new secret that works at once on every replica', async t => {
   let stale = 0
   for (let round = 0; round < rounds; round++) {
     const key = await house.createKey()

@@ -87,7 +87,7 @@ function fromFastify (error: FastifyError, request: FastifyRequest): Problem {
 
 /** For Fastify's `frameworkErrors`: what fails before any route, such as a path with a broken escape. */
 export function answerFrameworkError (error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
-  void sendProblem(request, reply, fromFastify(error, request))
+  sendProblem(request, reply, fromFastify(error, request))
 }
 
 const parserFaults: Record<string, { status: number, detail: string }> = {

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import Fastify, { LogController, type FastifyInstance, type FastifyServerOptions } from 'fastify'
+import type { Server } from 'node:http'
+import Fastify, { LogController, type FastifyInstance, type FastifyHttpOptions } from 'fastify'
 import { loggerOptions } from './logger.ts'
 import { answerClientError, answerFrameworkError } from './problem.ts'
 import { createValidator } from './validation.ts'
@@ -10,7 +11,7 @@ export interface ServerOptions {
   /** Proxies whose `X-Forwarded-For` is believed, as addresses or CIDRs; none by default. */
   trustProxy?: string[]
   /** More of Fastify's own options, for what only one service needs. */
-  fastify?: FastifyServerOptions
+  fastify?: FastifyHttpOptions<Server>
 }
 
 const acceptableRequestId = /^[\w-]{1,64}$/

@@ -10,7 +10,7 @@ const Variables = Type.Object({
   KEYGATE_APIS: Type.String({ minLength: 1, description: 'path of apis.yaml, the catalogue of APIs behind this gateway' }),
   KEYGATE_KEY_SERVICE_URL: Type.String({ pattern: '^https?://[^/]+/?$', description: 'where key-service answers, such as http://127.0.0.1:8082' }),
   KEYGATE_SERVICE_TOKEN: Type.String({ minLength: 16, secret: true, description: 'service token with the permission keys:verify' }),
-  KEYGATE_KEY_PREFIX: Type.String({ default: 'kg', pattern: '^[a-z0-9]{2,16}$', description: 'prefix of issued secrets, 2 to 16 lower-case letters or digits, the same as key-service\'s' }),
+  KEYGATE_KEY_PREFIX: Type.String({ default: 'kg', pattern: '^[a-z][a-z0-9]{1,15}$', description: 'prefix of issued secrets, 2 to 16 lower-case letters or digits, the same as key-service\'s' }),
   KEYGATE_REALM: Type.String({ default: 'Keygate', pattern: '^[\\x20\\x21\\x23-\\x5b\\x5d-\\x7e]+$', description: 'realm of the Basic challenge' }),
   KEYGATE_RECORD_TTL_SECONDS: Type.Integer({ default: 60, minimum: 1, maximum: 3600, description: 'a record is asked again after so many seconds' }),
   KEYGATE_REFUSALS_LIMIT: Type.Integer({ default: 100, minimum: 1, maximum: 100_000, description: 'refusals per address and minute before they answer 429' }),

@@ -279,6 +279,21 @@ t.test('K2: rotate: the old secret is refused at once on both, the new one works
   clock.micros = undefined
 })
 
+t.test('K4: of 20 rotations at once exactly one returned secret lives, and it is the same one on both', async t => {
+  const project = await house.createProject()
+  const { id, secret } = await project.createKey({ policies: [{ name: 'wide', limit: 1000, windowSeconds: 60, algorithm: 'sliding', partition: 'key' }] })
+  await get(form(project), as(project, secret))
+  const rotated = await Promise.all(Array.from({ length: 20 }, async () => await project.change(id, 'POST', '/rotate', {})))
+  const working = async (gateway: string): Promise<string[]> => {
+    const answers = await Promise.all(rotated.map(async ({ secret }) => ({ secret, status: (await get(form(project), as(project, secret), gateway)).status })))
+    return answers.filter(({ status }) => status === 200).map(({ secret }) => secret)
+  }
+  const [onOne, onTwo] = [await working(one), await working(two)]
+  t.equal(onOne.length, 1)
+  t.strictSame(onOne, onTwo)
+  t.equal((await get(form(project), as(project, secret))).status, 401)
+})
+
 t.test('bodies and answers are streamed; a HEAD follows its GET', async t => {
   const project = await house.createProject()
   const { secret } = await project.createKey({ policies: [{ name: 'wide', limit: 1000, windowSeconds: 60, algorithm: 'sliding', partition: 'key' }] })

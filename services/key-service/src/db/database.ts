@@ -28,7 +28,7 @@ export function openDatabase (url: string, { max = 10 }: { max?: number } = {}):
   return {
     run: async work => await withoutStatement(async () => await work(db)),
     transaction: async work => await repeated(async () => await withoutStatement(async () => await transactions.run(work))),
-    close: async () => { await Promise.all([client.end({ timeout: 5 }), transactions.close()]) }
+    close: async () => { await Promise.all([client.end({ timeout: 1 }), transactions.close()]) }
   }
 }
 

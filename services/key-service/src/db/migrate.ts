@@ -31,6 +31,6 @@ export async function migrate (url: string, then: () => Promise<void> = async ()
   } catch (error) {
     throw unwrap(error)
   } finally {
-    await client.end({ timeout: 5 }) // also frees the lock if anything above failed
+    await client.end({ timeout: 1 }) // also frees the lock if anything above failed
   }
 }

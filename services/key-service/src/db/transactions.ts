@@ -72,7 +72,7 @@ export function createTransactions (open: (onclose: () => void) => Sql, size: nu
         giveBack(lane)
       }
     },
-    close: async () => { await Promise.all([...all].map(async ({ client }) => { await client.end({ timeout: 5 }) })) }
+    close: async () => { await Promise.all([...all].map(async ({ client }) => { await client.end({ timeout: 1 }) })) }
   }
 }
 

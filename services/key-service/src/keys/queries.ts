@@ -66,10 +66,10 @@ const name = /^[^\0]{1,200}$/u
 
 /** One page of a project's keys. A page is cut by value and id of its last row, so rows that come or go shift nothing. */
 export async function listKeys (db: Executor, projectId: string, { search, status, sort, cursor, limit }: ListKeys): Promise<{ rows: KeyRow[], nextCursor: string | null }> {
-  if (search !== undefined && !isSearchable(search)) return { rows: [], nextCursor: null }
   const order = orders[sort]
   const byName = sort.endsWith('name')
   const after = cursor === undefined ? undefined : readCursor(cursor, sort, { value: byName ? name : instantShape, id: keyId })
+  if (search !== undefined && !isSearchable(search)) return { rows: [], nextCursor: null }
   const conditions = [
     sql`k.project_id = ${projectId}`,
     sql`k.status <> 'deleted'`,

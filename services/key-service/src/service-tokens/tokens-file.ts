@@ -66,5 +66,5 @@ function faultsOf (item: unknown): string[] {
 
 function label (item: unknown): string {
   const name = (item as { name?: unknown } | null)?.name
-  return typeof name === 'string' && name.length <= 64 && !name.startsWith('kgs_') ? ` ("${name}")` : ''
+  return typeof name === 'string' && /^[\w.:-]{1,64}$/.test(name) && !name.startsWith('kgs_') ? ` ("${name}")` : ''
 }
