@@ -2,6 +2,7 @@ import { mkdtempSync, realpathSync, rmSync } from 'node:fs'
 import { Agent, request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { startStack, type Stack, type StackOptions } from '../src/index.ts'
 import { createKeyServiceClient } from '../src/key-service-client.ts'
 
@@ -75,4 +76,13 @@ function sumOf (text: string, name: string, labels: string): number {
     .filter(line => line.startsWith(`${name}{`) || line.startsWith(`${name} `))
     .filter(line => line.includes(labels))
     .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0)
+}
+
+/** Asks until it holds: the one thing that no event tells is when another process has noticed. The deadline is for a broken test. */
+export async function until<T> (what: string, ask: () => Promise<T>, holds: (value: T) => boolean): Promise<T> {
+  for (const deadline = Date.now() + 60_000; Date.now() < deadline; await delay(10)) {
+    const value = await ask().catch(() => undefined)
+    if (value !== undefined && holds(value)) return value
+  }
+  throw new Error(`waited in vain: ${what}`)
 }
