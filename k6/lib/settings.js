@@ -21,7 +21,7 @@ export function readSettings (env, readLocalFile) {
     Object.entries(given).map(([name, value]) => [name, value ?? local[name]])))
   const missing = Object.keys(given).filter(name => settings[/** @type {keyof Settings} */ (name)] === undefined)
   if (missing.length > 0) throw new Error(`Not set, and not in .keygate/local.json: ${missing.join(', ')}. Run "npm start" first, or see k6/README.md for the variables.`)
-  return settings
+  return local.redis === null ? { ...settings, alone: true } : settings
 }
 
 /**

@@ -30,11 +30,11 @@ export function thresholds ({ limit }) {
 export async function oneCall (tools, settings, plan, key, index) {
   const answer = await call(tools, settings, gatewayOf(settings, index), basic(tools, settings, key))
   if (answer.status === 200) {
-    tools.check(answer, admittedChecks(plan))
+    tools.check(answer, admittedChecks(plan, settings))
     return 'admitted'
   }
   if (answer.status === 429) {
-    tools.check(answer, limitedChecks(plan))
+    tools.check(answer, limitedChecks(plan, settings))
     return 'limited'
   }
   return 'other'
@@ -51,7 +51,7 @@ export async function oneCall (tools, settings, plan, key, index) {
 export async function waitAndRetry (tools, settings, plan, key) {
   const credentials = basic(tools, settings, key)
   const refused = await call(tools, settings, gatewayOf(settings, 0), credentials)
-  if (!tools.check(refused, limitedChecks(plan))) return
+  if (!tools.check(refused, limitedChecks(plan, settings))) return
   await tools.sleep(Number(refused.headers['retry-after']))
   const again = await call(tools, settings, gatewayOf(settings, 1), credentials)
   tools.check(again, { 'waiting Retry-After is enough': answer => answer.status === 200 })

@@ -21,6 +21,8 @@ export interface Settings {
   operatorToken: string
   /** Path of a GET that a key of the project may call. */
   example: string
+  /** There is no Redis: one gateway counts alone, tells no count, and takes up to a second to learn of a change. */
+  alone?: true
 }
 
 export interface Policy { limit: number, windowSeconds: number }

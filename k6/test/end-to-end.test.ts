@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
-import { startStack, type Stack } from '@keygate/local'
+import { freePort, startStack, type Stack } from '@keygate/local'
 import { readPlan } from '../lib/settings.js'
 import type { Settings } from '../lib/types.ts'
 import { createRecorder, runSharedLimit, runSmoke } from './runner.ts'
@@ -36,6 +36,17 @@ t.test('the real system, with two gateways, on the Redis rules of the compose fi
   t.same(await runSmoke(settings), [], 'smoke.js finds nothing wrong')
 
   // Ends with a real wait, at most the window: Retry-After is counted by Redis. The window is far longer than the calls take.
+  const plan = readPlan({ KEYGATE_LIMIT: '20', KEYGATE_WINDOW_SECONDS: '10' })
+  t.same(await runSharedLimit(settings, plan, 20), [], 'shared-limit.js finds nothing wrong')
+})
+
+t.test('the real system without any Redis: one gateway that counts alone', async (t: Test) => {
+  const nowhere = `redis://127.0.0.1:${await freePort()}`
+  const stack = await startStack({ dir: join(t.testdir(), 'stack'), gateways: 1, ephemeral: true, redisUrl: nowhere, env: { gateway: { KEYGATE_REPLICAS: '1' } } })
+  t.teardown(stack.stop)
+  const settings: Settings = { ...await settingsOf(stack), alone: true }
+
+  t.same(await runSmoke(settings), [], 'smoke.js finds nothing wrong')
   const plan = readPlan({ KEYGATE_LIMIT: '20', KEYGATE_WINDOW_SECONDS: '10' })
   t.same(await runSharedLimit(settings, plan, 20), [], 'shared-limit.js finds nothing wrong')
 })

@@ -48,6 +48,8 @@ t.test('settings come from the environment first, then from the file of the loca
   t.same(readSettings({}, readFile), file)
   t.same(readSettings({ KEYGATE_GATEWAYS: 'http://c, http://d' }, readFile).gateways, ['http://c', 'http://d'])
   const env = { KEYGATE_KEY_SERVICE: 'k', KEYGATE_GATEWAYS: 'a', KEYGATE_PROJECT_ID: 'p', KEYGATE_OPERATOR_TOKEN: 'o', KEYGATE_EXAMPLE: '/e' }
+  t.equal(readSettings({}, () => JSON.stringify({ ...file, gateways: ['http://a'], redis: null })).alone, true, 'a local run without Redis')
+  t.notOk('alone' in readSettings({}, () => JSON.stringify({ ...file, redis: 'redis://r' })))
   t.equal(readSettings(env, () => { throw new Error('must not be read') }).example, '/e')
   t.throws(() => readSettings({}, () => '{"keyService":"k"}'), /gateways, projectId, operatorToken, example/)
   t.end()

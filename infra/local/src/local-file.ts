@@ -14,7 +14,8 @@ export interface LocalRun {
   /** A service token with every permission. */
   operatorToken: string
   dashboard: string | null
-  redis: string
+  /** Null: there is none, and the one gateway counts alone. */
+  redis: string | null
   postgres: string
   /** The path of a GET on the demo API that the demo key may call. */
   example: string
@@ -27,7 +28,7 @@ export const stateDir = process.env['KEYGATE_STATE'] || join(repoRoot, '.keygate
 export function readLocalRun (dir = stateDir): LocalRun | undefined {
   try {
     const run = JSON.parse(readFileSync(join(dir, 'local.json'), 'utf8')) as Partial<LocalRun>
-    const texts = [run.keyService, run.upstream, run.projectId, run.keyId, run.secret, run.operatorToken, run.redis, run.postgres, run.example]
+    const texts = [run.keyService, run.upstream, run.projectId, run.keyId, run.secret, run.operatorToken, run.redis ?? '', run.postgres, run.example]
     return texts.every(text => typeof text === 'string') && Array.isArray(run.gateways) ? run as LocalRun : undefined
   } catch {
     return undefined

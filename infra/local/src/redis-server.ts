@@ -30,9 +30,25 @@ export interface FindOptions {
 // Redis refuses scripts that begin with "#!lua" before this version, and our script does.
 const oldestMajor = 7
 
+/** For a person: how to get a Redis, whatever the system. */
+export const howToInstallRedis = `  Debian, Ubuntu   sudo apt-get install -y redis-server
+  macOS            brew install redis
+or set REDIS_SERVER to the path of a server program.`
+
+/** This machine has no Redis that we could start. A caller may do without. */
+export class NoRedisServer extends LocalError {
+  /** One line for each place that was looked at. */
+  readonly tried: string[]
+  constructor (tried: string[]) {
+    super([`Keygate needs a Redis (or Valkey) server, version ${oldestMajor} or newer, and found none:`, ...tried.map(line => `  - ${line}`), 'Install one:', howToInstallRedis].join('\n'))
+    this.tried = tried
+  }
+}
+
 /**
  * The Redis server of this machine: `REDIS_SERVER` (a path), else `redis-server` or `valkey-server` on PATH, else the
- * distribution's own packages unpacked into `.keygate/cache`. Throws `LocalError`, which says what was tried and what to install.
+ * distribution's own packages unpacked into `.keygate/cache`. Throws `NoRedisServer`, which says what was tried and what to
+ * install, and another `LocalError` when the one that `REDIS_SERVER` names cannot be used.
  */
 export async function findRedisServer (options: FindOptions = {}): Promise<RedisServer> {
   const env = options.env ?? process.env
@@ -61,14 +77,7 @@ export async function findRedisServer (options: FindOptions = {}): Promise<Redis
     if (options.signal?.aborted === true) throw error
     tried.push(`the distribution's packages: ${messageOf(error).trim().split('\n').slice(0, 3).join(' ')}`)
   }
-  throw new LocalError([
-    `Keygate needs a Redis (or Valkey) server, version ${oldestMajor} or newer, and found none:`,
-    ...tried.map(line => `  - ${line}`),
-    'Install one:',
-    '  Debian, Ubuntu   sudo apt-get install -y redis-server',
-    '  macOS            brew install redis',
-    'or set REDIS_SERVER to the path of a server program.'
-  ].join('\n'))
+  throw new NoRedisServer(tried)
 }
 
 async function unpacked (options: FindOptions, path: string): Promise<RedisServer> {

@@ -99,7 +99,7 @@ async function answers (port: number, guarded: Guarded): Promise<void> {
   }
   const code = guarded.exitCode()
   const what = code === undefined ? `did not answer on port ${port} within 30 s` : `ended with code ${code} before it answered`
-  throw new Error(`Redis ${what}:\n${lastLines(guarded.output())}`)
+  throw new LocalError(`Redis ${what}:\n${lastLines(guarded.output())}`)
 }
 
 // Whatever the server at this port said, up to its process number; nothing when none listens yet.

@@ -6,10 +6,10 @@ import { LocalError } from './local-error.ts'
 import { readLocalRun, stateDir, writeLocalRun } from './local-file.ts'
 import { takeLock } from './lock.ts'
 import { localPorts } from './ports.ts'
-import { print, printFailure } from './print.ts'
-import { findRedisServer, type RedisServer } from './redis-server.ts'
+import { bold, print, printFailure } from './print.ts'
+import { findRedisServer, NoRedisServer, type RedisServer } from './redis-server.ts'
 import { checkRedisUrl } from './redis-url.ts'
-import { startStack, type Stack } from './stack.ts'
+import { startStack, type Stack, type StackOptions } from './stack.ts'
 
 const logDir = join(stateDir, 'logs')
 
@@ -36,17 +36,16 @@ async function main (stopping: AbortSignal): Promise<number> {
 async function start (signal: AbortSignal): Promise<Stack> {
   const earlier = readLocalRun()
   const redis = await chooseRedis(signal)
-  const ports = await localPorts(earlier, print)
-  print('Starting PostgreSQL, Redis, the demo API, key-service and two gateways')
+  const alone = 'missing' in redis
+  const ports = await localPorts(earlier, print, !alone)
+  print(`Starting PostgreSQL, ${alone ? '' : 'Redis, '}the demo API, key-service and ${alone ? 'one gateway' : 'two gateways'}`)
   const stack = await startStack({
     dir: stateDir,
     logDir,
     signal,
     ports,
     ...(process.env['LOG_LEVEL'] !== undefined && { logLevel: process.env['LOG_LEVEL'] }),
-    ...('url' in redis
-      ? { redisUrl: redis.url }
-      : { redis: { server: redis.server, port: ports.redis, dir: join(stateDir, 'redis'), args: ['--appendonly', 'yes'] } }),
+    ...redisOptions(redis, ports.redis),
     onReady: (part, seconds) => print(`  ${part.padEnd(12)} ${seconds.toFixed(1)} s`)
   })
   try {
@@ -58,7 +57,7 @@ async function start (signal: AbortSignal): Promise<Stack> {
       ...key,
       operatorToken: stack.tokens.operator,
       dashboard: null,
-      redis: stack.redisUrl,
+      redis: alone ? null : stack.redisUrl,
       postgres: stack.postgres.url,
       example: `/app/api/v1/forms/${key.projectId}`
     }
@@ -71,12 +70,31 @@ async function start (signal: AbortSignal): Promise<Stack> {
   }
 }
 
-async function chooseRedis (signal: AbortSignal): Promise<{ url: string } | { server: RedisServer }> {
+type RedisChoice = { url: string } | { server: RedisServer } | { missing: true }
+
+/** A Redis that the user names, or that is here but does not work, is an error; none at all is not. */
+async function chooseRedis (signal: AbortSignal): Promise<RedisChoice> {
   const url = process.env['REDIS_URL']
-  if (url === undefined || url === '') return { server: await findRedisServer({ signal, log: print }) }
-  await checkRedisUrl(url)
-  print('Using the Redis that REDIS_URL names')
-  return { url }
+  if (url !== undefined && url !== '') {
+    await checkRedisUrl(url)
+    print('Using the Redis that REDIS_URL names')
+    return { url }
+  }
+  try {
+    return { server: await findRedisServer({ signal, log: print }) }
+  } catch (error) {
+    if (!(error instanceof NoRedisServer)) throw error
+    print(bold('No Redis here, so ONE gateway will count alone:'))
+    for (const line of error.tried) print(`  - ${line}`)
+    return { missing: true }
+  }
+}
+
+/** Without a Redis the services are given an address at which nothing listens: they work as they do while Redis is down. */
+function redisOptions (choice: RedisChoice, port: number): Pick<StackOptions, 'redis' | 'redisUrl' | 'gateways' | 'env'> {
+  if ('url' in choice) return { redisUrl: choice.url }
+  if ('server' in choice) return { redis: { server: choice.server, port, dir: join(stateDir, 'redis'), args: ['--appendonly', 'yes'] } }
+  return { redisUrl: `redis://127.0.0.1:${port}`, gateways: 1, env: { gateway: { KEYGATE_REPLICAS: '1' } } }
 }
 
 // The name is also that of its log.

@@ -8,8 +8,11 @@ export interface TcpProxy {
   port: number
   /** How many client connections are open. */
   readonly connections: number
-  /** Holds all bytes of a direction, in order, until `resume`. */
-  pause: (direction?: Direction) => void
+  /**
+   * Holds all bytes of a direction, in order, until `resume`. With a predicate: only of a connection on which a chunk came that it
+   * accepts, from that chunk on; the others flow.
+   */
+  pause: (direction?: Direction, predicate?: (chunk: Buffer) => boolean) => void
   /** Lets held bytes go and stops swallowing. A connection that lost bytes is reset: no network delivers a stream with a hole. */
   resume: () => void
   /**
@@ -25,16 +28,19 @@ export interface TcpProxy {
   stop: () => Promise<void>
 }
 
-interface Lane { from: Socket, to: Socket, name: 'up' | 'down', held: Buffer[], ended: boolean, hole: boolean }
+type Predicate = (chunk: Buffer) => boolean
+
+interface Lane { from: Socket, to: Socket, name: 'up' | 'down', held: Buffer[], isHeld: boolean, ended: boolean, hole: boolean }
 
 /** A TCP proxy on 127.0.0.1 in front of `targetPort`, through which a test decides which bytes arrive. */
 export async function startTcpProxy (targetPort: number, { port = 0 } = {}): Promise<TcpProxy> {
   const events = new EventEmitter()
   const lanes = new Set<Lane>()
-  const paused = { up: false, down: false }
+  const paused: { up: Predicate | false, down: Predicate | false } = { up: false, down: false }
   let trap: { direction: Direction, predicate: (chunk: Buffer) => boolean, caught: (chunk: Buffer) => void } | undefined
 
   const flush = (lane: Lane) => {
+    lane.isHeld = false
     for (const chunk of lane.held.splice(0)) pass(lane, chunk)
     if (lane.ended) lane.to.end()
   }
@@ -49,16 +55,17 @@ export async function startTcpProxy (targetPort: number, { port = 0 } = {}): Pro
     }
   }
   const open = (from: Socket, to: Socket, name: 'up' | 'down') => {
-    const lane: Lane = { from, to, name, held: [], ended: false, hole: false }
+    const lane: Lane = { from, to, name, held: [], isHeld: false, ended: false, hole: false }
     lanes.add(lane)
     from.on('data', (chunk: Buffer) => {
-      if (!paused[name]) return pass(lane, chunk)
+      lane.isHeld ||= paused[name] !== false && paused[name](chunk)
+      if (!lane.isHeld) return pass(lane, chunk)
       lane.held.push(chunk)
       events.emit('held')
     })
     from.on('end', () => {
       lane.ended = true
-      if (!paused[name] && !lane.hole) to.end()
+      if (!lane.isHeld && !lane.hole) to.end()
     })
     from.on('error', () => to.resetAndDestroy())
     from.on('close', () => {
@@ -80,8 +87,8 @@ export async function startTcpProxy (targetPort: number, { port = 0 } = {}): Pro
   return {
     port: (server.address() as AddressInfo).port,
     get connections () { return lanes.size >> 1 },
-    pause: (direction = 'both') => {
-      for (const name of ['up', 'down'] as const) if (covers(direction, name)) paused[name] = true
+    pause: (direction = 'both', predicate = () => true) => {
+      for (const name of ['up', 'down'] as const) if (covers(direction, name)) paused[name] = predicate
     },
     resume: () => {
       paused.up = paused.down = false

@@ -48,7 +48,11 @@ export interface House {
 /** The whole house with real parts, in a folder of its own, with a project to work in. */
 export async function openHouse (options: Partial<StackOptions> = {}): Promise<House> {
   const dir = mkdtempSync(join(realpathSync(tmpdir()), 'keygate-house-'))
-  const stack = await startStack({ dir, ephemeral: true, logDir: join(dir, 'logs'), ...options })
+  // A busy machine is not a silent Redis: the deadline is long where a test does not say otherwise.
+  const patient = { KEYGATE_REDIS_TIMEOUT_MS: '5000' }
+  const { gateway, keyService } = options.env ?? {}
+  const env = { ...options.env, keyService: { ...patient, ...keyService }, gateway: (index: number) => ({ ...patient, ...(typeof gateway === 'function' ? gateway(index) : gateway) }) }
+  const stack = await startStack({ dir, ephemeral: true, logDir: join(dir, 'logs'), ...options, env })
   const admin = createKeyServiceClient(stack.keyService.url, stack.tokens.operator)
   const { id: projectId } = await admin.send<{ id: string }>('POST', '/v1/projects', { name: 'House' })
   const keys = `/v1/projects/${projectId}/keys`

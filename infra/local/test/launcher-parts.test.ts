@@ -35,6 +35,8 @@ t.test('local.json: readable by its owner only, whole or not at all', async t =>
   t.strictSame(readLocalRun(dir), run)
   t.equal(statSync(join(dir, 'local.json')).mode & 0o777, 0o600)
   t.strictSame(readdirSync(dir), ['local.json'], 'leaves nothing beside it')
+  writeLocalRun({ ...run, redis: null }, dir)
+  t.equal(readLocalRun(dir)?.redis, null, 'no Redis')
   writeFileSync(join(dir, 'local.json'), '{ "keyService": ')
   t.equal(readLocalRun(dir), undefined, 'damaged: as if there were none')
   writeFileSync(join(dir, 'local.json'), '{ "keyService": "http://127.0.0.1:1" }')
@@ -97,6 +99,12 @@ t.test('ports: a taken one is said, the others stay; the stores keep theirs', as
   const all = [...ports.gateways, ports.keyService, ports.upstream, ports.postgres, ports.redis]
   t.equal(new Set(all).size, 6)
   t.equal(ports.redis, before)
+
+  said.length = 0
+  const alone = await localPorts({ ...run, redis: `redis://127.0.0.1:${before}` }, line => said.push(line), false)
+  t.equal(alone.gateways.length, 1)
+  t.notMatch(said.join('\n'), 'gateway 2', 'of whom there is none, nothing is said')
+  t.not(alone.redis, before, 'without Redis: not where one was')
 })
 
 t.test('REDIS_URL: answers, or a message without the password', async t => {
@@ -117,6 +125,10 @@ t.test('what is printed can be pasted', async t => {
   t.match(text, `curl -i -H 'X-API-Key: ${run.secret}' ${run.gateways[1]}${run.example}\n`)
   t.match(text, `${run.keyService}/docs`)
   t.match(banner(run, 'replaced', '/x'), 'no longer answers')
+  t.notMatch(text, /without redis/i)
+  const alone = banner({ ...run, gateways: run.gateways.slice(0, 1), redis: null }, 'made', '/x')
+  for (const part of [/WITHOUT REDIS: one gateway/, /Nothing is shared/, /up to a second/, /apt-get install -y redis-server/, `X-API-Key: ${run.secret}' ${run.gateways[0]}${run.example}\n`]) t.match(alone, part)
+  t.notMatch(alone, /undefined|one limit, 120|8081/)
   const second = alreadyRunning(77, run)
   for (const part of ['77', run.keyService, ...run.gateways]) t.match(second, part)
 })
@@ -126,6 +138,7 @@ t.test('the demo tells a story that held from one that did not', async t => {
   const held = {
     calls: calls([...Array<number>(20).fill(200), ...Array<number>(5).fill(429)]),
     milliseconds: 1,
+    lagMilliseconds: null,
     oldSecret: calls([401, 401]),
     newSecret: calls([429, 429])
   }

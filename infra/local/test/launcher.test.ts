@@ -1,8 +1,8 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, readFileSync, statSync, symlinkSync } from 'node:fs'
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
-import { join } from 'node:path'
+import { delimiter, join } from 'node:path'
 import t, { type Test } from 'tap'
 import { startRedis } from '../src/index.ts'
 import { readLocalRun, type LocalRun } from '../src/local-file.ts'
@@ -56,6 +56,15 @@ function run (t: Test, [command = '', ...args]: string[], state: string, env: No
     ]),
     family: () => descendants(pid)
   }
+}
+
+const tooOld = 'echo "Redis server v=6.2.0 sha=0"'
+
+/** A search path on which small shell programs lie before the real ones. */
+function pathWith (t: Test, programs: Record<string, string>): string {
+  const dir = t.testdir({})
+  for (const [name, text] of Object.entries(programs)) writeFileSync(join(dir, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 })
+  return `${dir}${delimiter}${process.env['PATH']}`
 }
 
 async function call (run: LocalRun, gateway: number, headers: Record<string, string>) {
@@ -188,20 +197,48 @@ t.test('told to stop while it starts', async t => {
   t.notMatch(early.err(), noStack)
 })
 
-t.test('without any Redis: what to install, nothing started', async t => {
-  const bin = join(state, 'bin')
-  mkdirSync(bin)
-  symlinkSync(process.execPath, join(bin, 'node'))
-  const empty = join(state, 'no-redis')
+t.test('without any Redis: one gateway that counts alone, said so; the demo and Ctrl-C work', async t => {
+  const PATH = pathWith(t, { 'redis-server': tooOld, 'valkey-server': tooOld, 'apt-get': 'exit 100' })
+  const folder = join(state, 'no-redis')
   // a cache of its own: that of this clone holds a server from earlier
-  const none = run(t, start, empty, { PATH: bin, KEYGATE_CACHE: join(empty, 'cache') })
-  t.equal(await none.code, 1)
-  t.match(none.err(), 'apt-get install -y redis-server')
-  t.match(none.err(), 'brew install redis')
-  t.notMatch(none.err(), noStack)
-  t.equal(existsSync(join(empty, 'postgres')), false)
-  const wrong = run(t, start, empty, { REDIS_URL: 'redis://127.0.0.1:1' })
-  t.equal(await wrong.code, 1)
-  t.match(wrong.err(), 'REDIS_URL is set, but redis://127.0.0.1:1 does not answer')
-  t.notMatch(wrong.err(), noStack)
+  const alone = run(t, npmStart, folder, { PATH, KEYGATE_CACHE: join(folder, 'cache') })
+  await alone.printed('Stop:')
+  for (const said of ['WITHOUT REDIS: one gateway', 'Nothing is shared', 'up to a second', 'sudo apt-get install -y redis-server', 'brew install redis', 'too old']) t.match(alone.out(), said)
+  const local = readLocalRun(folder) as LocalRun
+  t.match(local, { redis: null, gateways: { length: 1 } })
+  t.equal(existsSync(join(folder, 'redis')), false)
+
+  const answer = await fetch(`${local.gateways[0]}${local.example}`, { headers: basic(local) })
+  t.equal(answer.status, 200)
+  t.strictSame([...answer.headers.keys()].filter(name => /ratelimit/.test(name)), [], 'nothing claims a shared count')
+
+  const told = run(t, demo, folder)
+  t.strictSame({ code: await told.code, err: told.err() }, { code: 0, err: '' })
+  t.match(told.out(), '20 answered 200, 5 answered 429')
+  t.match(told.out(), /old secret, gateway 1: 401\n +refused after \d+\.\d s: without Redis/)
+  t.match(told.out(), 'nothing was shared')
+  t.notMatch(told.out(), /limit=|gateway 2|gateways in turn/)
+
+  const family = alone.family()
+  process.kill(-alone.pid, 'SIGINT')
+  t.equal(await alone.code, 0)
+  t.strictSame(family.filter(isRunning), [])
+  t.equal(alone.err(), '')
+})
+
+t.test('a Redis that is there and does not work is an error, and nothing is left running', async t => {
+  const folder = join(state, 'bad-redis')
+  const PATH = pathWith(t, { 'redis-server': 'case $1 in --version) echo "Redis server v=7.4.0 sha=0";; *) echo "no memory for you"; exit 1;; esac' })
+  const cases: Array<{ env: NodeJS.ProcessEnv, says: string }> = [
+    { env: { PATH }, says: 'no memory for you' },
+    { env: { REDIS_SERVER: join(folder, 'none') }, says: 'REDIS_SERVER names ' },
+    { env: { REDIS_URL: 'redis://127.0.0.1:1' }, says: 'REDIS_URL is set, but redis://127.0.0.1:1 does not answer' }
+  ]
+  for (const { env, says } of cases) {
+    const failed = run(t, start, folder, env)
+    t.equal(await failed.code, 1)
+    t.match(failed.err(), says)
+    t.notMatch(failed.err(), noStack)
+    t.notMatch(failed.out(), 'Stop:')
+  }
 })

@@ -6,6 +6,8 @@ export interface Policy {
   algorithm: 'sliding' | 'fixed'
   /** What is counted apart. */
   partition: 'key' | 'project' | 'address'
+  /** While Redis does not answer: count this gateway's share, admit uncounted, or refuse. Absent: `local`. */
+  whenStoreIsDown?: 'local' | 'open' | 'closed'
 }
 
 /** Where in a request one of our keys travels. `name` is a header's name in lower case. */

@@ -4,7 +4,8 @@ import { child, isObject, items, pathText, type Located } from './source.ts'
 
 const algorithms = ['sliding', 'fixed'] as const
 const partitions = ['key', 'project', 'address'] as const
-const settings = ['name', 'limit', 'window', 'windowSeconds', 'algorithm', 'partition']
+const whenStoreIsDown = ['local', 'open', 'closed'] as const
+const settings = ['name', 'limit', 'window', 'windowSeconds', 'algorithm', 'partition', 'whenStoreIsDown']
 const secondsPer = { s: 1, m: 60, h: 3600 } as const
 
 /** A sliding policy keeps one stamp per admitted request; beyond this the log costs more than its exactness is worth. */
@@ -27,7 +28,7 @@ export const defaultAnonymousPolicies: readonly Policy[] = [
 /**
  * Reads a list of policies as a person writes it: `limit` with `windowSeconds` (a number) or `window` (`60s`, `1m`, `1h`).
  *
- * `algorithm` defaults to `sliding`, `partition` to `key`. With faults, `policies` holds only those without one.
+ * `algorithm` defaults to `sliding`, `partition` to `key`, `whenStoreIsDown` to `local`, which is left out. With faults, `policies` holds only those without one.
  *
  * @param input the parsed list.
  * @param at the name of the setting, e.g. `KEYGATE_POLICIES`; every fault begins with it.
@@ -71,10 +72,11 @@ function readPolicy (item: Located, faults: Faults, only?: Policy['partition']):
   const name = readName(child(item, 'name'), faults)
   const algorithm = readChoice(child(item, 'algorithm'), algorithms, 'sliding', faults)
   const partition = readChoice(child(item, 'partition'), only === undefined ? partitions : [only], only ?? 'key', faults)
+  const whenDown = readChoice(child(item, 'whenStoreIsDown'), whenStoreIsDown, 'local', faults)
   const limit = readLimit(child(item, 'limit'), algorithm, faults)
   const windowSeconds = readWindow(item, faults)
-  if (name === undefined || algorithm === undefined || partition === undefined || limit === undefined || windowSeconds === undefined) return undefined
-  return { name, limit, windowSeconds, algorithm, partition }
+  if (name === undefined || algorithm === undefined || partition === undefined || whenDown === undefined || limit === undefined || windowSeconds === undefined) return undefined
+  return { name, limit, windowSeconds, algorithm, partition, ...(whenDown !== 'local' && { whenStoreIsDown: whenDown }) }
 }
 
 function readName (at: Located, faults: Faults): string | undefined {

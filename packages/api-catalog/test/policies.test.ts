@@ -11,6 +11,8 @@ t.test('what can be written, and what it means', async t => {
   }
   t.same(parsePolicies([{ ...good, algorithm: 'fixed', partition: 'project', limit: 100_001 }], 'P').policies,
     [{ ...meant, algorithm: 'fixed', partition: 'project', limit: 100_001 }])
+  for (const whenStoreIsDown of ['open', 'closed']) t.strictSame(parsePolicies([{ ...good, whenStoreIsDown }], 'P').policies, [{ ...meant, whenStoreIsDown }])
+  t.strictSame(parsePolicies([{ ...good, whenStoreIsDown: 'local' }], 'P').policies, [meant], 'the default is not carried')
   t.same(parsePolicies([{ ...good, limit: 100_000 }], 'P').faults, [], 'the most that slides')
   t.equal(parsePolicies([good, { ...good, name: 'burst', limit: 1 }], 'P').policies.length, 2)
 })
@@ -44,6 +46,9 @@ t.test('R20 a wrong policy is a fault that names the setting and the remedy', as
     { policy: { ...good, name: 'a\nb' }, fault: /^P\[0\]\.name: must be .* printable/ },
     { policy: { ...good, algorithm: 'slidng' }, fault: /^P\[0\]\.algorithm: must be "sliding" or "fixed", not "slidng"\.$/ },
     { policy: { ...good, partition: 'ip' }, fault: /^P\[0\]\.partition: must be "key" or "project" or "address", not "ip"\.$/ },
+    { policy: { ...good, whenStoreIsDown: 'refuse' }, fault: /^P\[0\]\.whenStoreIsDown: must be "local" or "open" or "closed", not "refuse"\.$/ },
+    { policy: { ...good, whenStoreIsDown: false }, fault: /^P\[0\]\.whenStoreIsDown: .* not false\.$/ },
+    { policy: { ...good, whenRedisIsDown: 'open' }, fault: /^P\[0\]\.whenRedisIsDown: is not a setting of a policy; / },
     { policy: { ...good, max: 3 }, fault: /^P\[0\]\.max: is not a setting of a policy; / },
     { policy: { ...good, partion: 'key' }, fault: /^P\[0\]\.partion: .*did you mean "partition"\?$/ },
     { policy: 'sixty', fault: /^P\[0\]: must be a policy, not "sixty"\. Write/ }

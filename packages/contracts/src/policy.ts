@@ -6,6 +6,9 @@ export const PolicySchema = Type.Object({
   limit: Type.Integer({ minimum: 1 }),
   windowSeconds: Type.Integer({ minimum: 1 }),
   algorithm: Type.Union([Type.Literal('sliding'), Type.Literal('fixed')]),
-  partition: Type.Union([Type.Literal('key'), Type.Literal('project'), Type.Literal('address')])
+  partition: Type.Union([Type.Literal('key'), Type.Literal('project'), Type.Literal('address')]),
+  whenStoreIsDown: Type.Optional(Type.Union([Type.Literal('local'), Type.Literal('open'), Type.Literal('closed')], {
+    description: 'while Redis does not answer: count this gateway\'s share (`local`, also when absent), admit uncounted (`open`), or refuse (`closed`)'
+  }))
 }, { additionalProperties: false })
 export type PolicyBody = Static<typeof PolicySchema>

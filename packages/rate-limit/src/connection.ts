@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events'
-import { Redis, type RedisOptions } from 'ioredis'
+import { Redis, ReplyError, type RedisOptions } from 'ioredis'
 
 /**
  * Fail fast, never replay: a call that was not answered may have been executed, and a charge must not be repeated.
@@ -21,11 +21,21 @@ const failFast = {
 /** Replies that say "this node is not (or no longer) the one that knows": what was learnt before may be old. */
 const turncoatReply = /^(READONLY|LOADING|MASTERDOWN|MOVED)\b/
 
+/** Error replies that are about the server and not about the keys of a call. Any other, such as WRONGTYPE, is about them. */
+const nobodysReply = /^(?:OOM|READONLY|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|MOVED|ASK|TRYAGAIN|NOREPLICAS|MISCONF|NOAUTH|WRONGPASS|NOPERM|NOSCRIPT|UNKILLABLE|UNBLOCKED)\b/
+const refusalReply = /^(?:NOAUTH|WRONGPASS|NOPERM)\b/
+
 /** The store did not answer, or not in a way that can be believed. Whether a charge was made is unknown. */
 export class StoreUnavailableError extends Error {
-  constructor (reason: string, options?: ErrorOptions) {
+  /** Whether anything was sent: then it may have been executed. */
+  readonly asked: boolean
+  /** Redis answered, and what is wrong concerns the keys of this call alone: others need not suffer for it. */
+  readonly ofKey: boolean
+  constructor (reason: string, { asked = true, ofKey = false, ...options }: ErrorOptions & { asked?: boolean, ofKey?: boolean } = {}) {
     super(`Redis cannot answer: ${reason}`, options)
     this.name = 'StoreUnavailableError'
+    this.asked = asked
+    this.ofKey = ofKey
   }
 }
 
@@ -37,6 +47,8 @@ export class StoreUnavailableError extends Error {
  */
 export class RedisConnection extends EventEmitter<{ ready: [], state: [string] }> {
   readonly client: Redis
+  /** How the first attempt ended. `refused`: Redis is there and does not take our password; waiting will not mend that. */
+  readonly opened: Promise<'ready' | 'away' | 'refused'>
   #generation = 1
   #timeoutMs: number
 
@@ -47,6 +59,11 @@ export class RedisConnection extends EventEmitter<{ ready: [], state: [string] }
     this.client.on('connect', () => { this.#generation++ })
     this.client.on('close', () => { this.#generation++; this.emit('state', 'away') })
     this.client.on('ready', () => { this.emit('state', 'ready'); this.emit('ready') })
+    this.opened = new Promise(resolve => {
+      this.client.once('ready', () => { resolve('ready') })
+      this.client.on('error', ({ message }: Error) => { if (refusalReply.test(message)) resolve('refused') })
+      this.client.once('close', () => { setImmediate(resolve, 'away') })
+    })
     // Without a listener a failed handshake would end the process; the state is told by `state` events and by failing calls.
     this.client.on('error', () => {})
     this.client.connect().catch(() => {})
@@ -63,14 +80,14 @@ export class RedisConnection extends EventEmitter<{ ready: [], state: [string] }
    * @throws {StoreUnavailableError} not connected, no reply in time, or an error reply.
    */
   async call<T> (send: (client: Redis) => Promise<T>): Promise<T> {
-    if (!this.isReady) throw new StoreUnavailableError(`the connection is ${this.client.status}`)
+    if (!this.isReady) throw new StoreUnavailableError(`the connection is ${this.client.status}`, { asked: false })
     try {
       return await withDeadline(send(this.client), this.#timeoutMs)
     } catch (error) {
       if (error instanceof StoreUnavailableError) throw error
       const { message } = error as Error
       if (turncoatReply.test(message)) this.#generation++
-      throw new StoreUnavailableError(message, { cause: error })
+      throw new StoreUnavailableError(message, { cause: error, ofKey: error instanceof ReplyError && !nobodysReply.test(message) })
     }
   }
 

@@ -7,8 +7,12 @@ import { defineScript } from './script.ts'
  * ARGV: 1 now in microseconds ('' = the server's clock; set only in tests), 2 cost, 3 not-after in ms ('' = none),
  *       4 a fresh incarnation ('' = no versions, then KEYS holds logs alone), 5 fence ('' = none), 6 key id, 7 key version,
  *       8 project version, 9 boot id of the gateway; then per policy: 's' or 'f', window in microseconds, limit.
- * Reply: {code, ...}: 1 admitted / 0 limited, now in ms, then per policy remaining, reset ms, retry ms (-1: never, 0: not denied);
- *        2 stale, incarnation, key version, project version (-1: not there); 3 expired, now in ms.
+ * Reply: {code, ...}: 1 admitted / 0 limited, now in microseconds, then per policy remaining, reset ms, retry ms (-1: never,
+ *        0: not denied); 2 stale, incarnation, key version, project version (-1: not there); 3 expired, now in microseconds.
+ *
+ * A clock that stepped back by a window or less is held at the log's last entry, and all waits are told from the real clock, so
+ * that they suffice; until it has caught up they may be longer than the window, never longer than two. After a longer step the
+ * log is re-dated so that its last entry is now.
  *
  * `#!lua` makes memory pressure an error up front: without it a script whose first write is a removal grows past maxmemory.
  */
@@ -39,12 +43,20 @@ if versioned then
   if key ~= keySeen or project ~= projectSeen then return {2, incarnation, key or -1, project or -1} end
 end
 
-local nowMs = floor(time / 1000)
 local notAfter = tonumber(ARGV[3])
-if notAfter and time >= notAfter * 1000 then return {3, nowMs} end
+if notAfter and time >= notAfter * 1000 then return {3, time} end
 
--- Phase 1 judges every policy and changes nothing (but for a log whose clock stepped back, see below).
-local admits, plans, reply = true, {}, {1, nowMs}
+-- A stamp as text. Never time .. '': that rounds 16 digits to 14.
+local function text(stamp) return string.format('%.0f', stamp) end
+
+-- Appends in portions: a call of Redis costs more than an entry.
+local function append(log, stamps)
+  for from = 1, #stamps, 1000 do redis.call('RPUSH', log, unpack(stamps, from, math.min(from + 999, #stamps))) end
+end
+
+-- Phase 1 judges every policy and changes nothing, except that a log from the future is re-dated: also by a request that is
+-- denied or only looks, because a log that kept its dates would stand still.
+local admits, plans, reply = true, {}, {1, time}
 for i = first, #KEYS do
   local a = 10 + (i - first) * 3
   local log, w, limit, now = KEYS[i], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), time
@@ -55,11 +67,11 @@ for i = first, #KEYS do
     if state then
       local start, count = string.match(state, '^(%d+) (%d+)$')
       start, count = tonumber(start), tonumber(count)
-      if start > now then -- the server's clock stepped back: hold it, or begin the window anew
-        if start - now > w then
+      if start > now then -- the server's clock stepped back
+        if start - now > w then -- by more than a window: the window begins anew, with what it holds
           start = now
-          if cost > 0 then redis.call('SET', log, string.format('%.0f %d', start, count), 'PX', ceil(w / 1000)) end
-        else now = start end
+          redis.call('SET', log, text(start) .. ' ' .. text(count), 'PX', ceil(w / 1000))
+        else now = start end -- by a little: hold the clock
       end
       if now - start < w then used, oldest = count, start end
     end
@@ -72,12 +84,11 @@ for i = first, #KEYS do
       if last > now then -- the server's clock stepped back
         if last - now > w then -- by more than a window: re-date the log and keep the ages
           local shift, all = last - now, redis.call('LRANGE', log, 0, -1)
-          if cost > 0 then
-            redis.call('DEL', log)
-            for j = 1, #all do redis.call('RPUSH', log, string.format('%.0f', all[j] - shift)) end
-            redis.call('PEXPIRE', log, ceil(w / 1000))
-            oldest, last = oldest - shift, now
-          else now = last end
+          for j = 1, #all do all[j] = text(all[j] - shift) end
+          redis.call('DEL', log)
+          append(log, all)
+          redis.call('PEXPIRE', log, ceil(w / 1000))
+          oldest, last = oldest - shift, now
         else now = last end -- by a little: hold the clock
       end
       local cut = now - w -- live if later than this: an entry exactly a window old is free again
@@ -107,7 +118,7 @@ for i = first, #KEYS do
       local leaves = oldest -- of a fixed window all leave together
       local need = used + cost - limit -- so many must age out first
       if not plan.fixed and need > 1 then leaves = tonumber(redis.call('LINDEX', log, base + need - 1)) end
-      retry = ceil((leaves + w - now) / 1000)
+      retry = ceil((leaves + w - time) / 1000)
     end
   end
   plan.limit, plan.retry = limit, retry
@@ -121,27 +132,32 @@ for i = 1, #plans do
     if p.fixed then
       if p.used == 0 then p.oldest = p.now end
       p.used = p.used + cost
-      redis.call('SET', p.log, string.format('%.0f %d', p.oldest, p.used), 'PX', ceil((p.oldest + p.w - time) / 1000))
+      redis.call('SET', p.log, text(p.oldest) .. ' ' .. text(p.used), 'PX', ceil((p.now + p.w - time) / 1000))
     else
       if p.used == 0 then
         if p.base > 0 then redis.call('DEL', p.log) end
         p.oldest = p.now
       elseif p.base == 1 then redis.call('LPOP', p.log)
       elseif p.base > 1 then redis.call('LTRIM', p.log, p.base, -1) end
-      local stamp = string.format('%.0f', p.now) -- never now .. '': that rounds 16 digits to 14
-      for _ = 1, cost do redis.call('RPUSH', p.log, stamp) end
+      local stamp = text(p.now)
+      if cost == 1 then redis.call('RPUSH', p.log, stamp)
+      else
+        local stamps = {}
+        for j = 1, cost do stamps[j] = stamp end
+        append(p.log, stamps)
+      end
       redis.call('PEXPIRE', p.log, ceil((p.now + p.w - time) / 1000))
       p.used = p.used + cost
     end
   end
   reply[#reply + 1] = math.max(p.limit - p.used, 0)
-  reply[#reply + 1] = p.oldest and ceil((p.oldest + p.w - p.now) / 1000) or ceil(p.w / 1000)
+  reply[#reply + 1] = ceil(((p.oldest or time) + p.w - time) / 1000)
   reply[#reply + 1] = p.retry
 end
 if not admits then reply[1] = 0 return reply end
 
 if versioned and cost > 0 then -- the left side of the usage balance, booked in the minute of this clock
-  local counter = KEYS[2] .. ':' .. string.format('%.0f', floor(nowMs / 60000))
+  local counter = KEYS[2] .. ':' .. text(floor(time / 60000000))
   if redis.call('HINCRBY', counter, ARGV[9], 1) == 1 then redis.call('EXPIRE', counter, 172800) end
 end
 return reply

@@ -4,7 +4,10 @@ import type { Policy } from './policy.ts'
 export interface PolicyDecision {
   policy: Policy
   remaining: number
-  /** Until the oldest counted request leaves the window, in milliseconds, 1 to the window's length. */
+  /**
+   * Until the oldest counted request leaves the window, in milliseconds: 1 to the window's length, and up to twice that while a
+   * clock that stepped back has not caught up.
+   */
   resetMs: number
   /** Until this request could be admitted, in milliseconds; 0 unless this policy denied it, -1 if it costs more than the limit. */
   retryAfterMs: number
@@ -13,7 +16,7 @@ export interface PolicyDecision {
 /** The limiter's answer for a request under all its policies. `policy`, `remaining` and `resetMs` are of the one to show. */
 export interface Decision extends PolicyDecision {
   outcome: 'admitted' | 'limited'
-  /** Redis's clock at the decision, Unix milliseconds: usage is booked in this minute. */
+  /** The store's clock (Redis's) at the decision, Unix milliseconds: usage is booked in this minute. */
   nowMs: number
   policies: PolicyDecision[]
 }

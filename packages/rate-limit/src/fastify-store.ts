@@ -1,7 +1,7 @@
 import type { FastifyRateLimitOptions, FastifyRateLimitStore, FastifyRateLimitStoreCtor } from '@fastify/rate-limit'
 import { addressTag, hashAddress, logKey } from './names.ts'
 import type { Policy } from './policy.ts'
-import type { RedisStore } from './redis-store.ts'
+import type { Store } from './store.ts'
 
 type Callback = Parameters<FastifyRateLimitStore['incr']>[1]
 
@@ -12,7 +12,7 @@ type Callback = Parameters<FastifyRateLimitStore['incr']>[1]
  * `ttl` of the answer: `limit + 1` and the time to wait say "denied" exactly. Denied calls are not counted, so the plugin's
  * `ban` above 0 never triggers. `name` keeps the limits of different purposes apart.
  */
-export function createFastifyStore (store: RedisStore, name: string): FastifyRateLimitStoreCtor {
+export function createFastifyStore (store: Pick<Store, 'decide'>, name: string): FastifyRateLimitStoreCtor {
   return class SlidingWindowStore implements FastifyRateLimitStore {
     readonly #scope: string
 

@@ -6,6 +6,8 @@ export interface Policy {
   /** `sliding`: the exact log (default everywhere). `fixed`: a window that the first request opens; up to 2 x limit - 1 around its edge. */
   algorithm: 'sliding' | 'fixed'
   partition: 'key' | 'project' | 'address'
+  /** Without Redis: count this replica's share in memory (`local`, the default), admit uncounted (`open`) or refuse (`closed`). */
+  whenStoreIsDown?: 'local' | 'open' | 'closed' | undefined
 }
 
 /** The longest log a sliding policy may keep; above it a single call could stall Redis. */

@@ -3,42 +3,11 @@ import { StoreUnavailableError, type RedisConnection } from './connection.ts'
 import { combine, type Decision, type PolicyDecision } from './decision.ts'
 import { decideScript } from './decide-script.ts'
 import { admittedPrefix, versionsKey } from './names.ts'
-import { policyFault, type Policy } from './policy.ts'
+import type { Policy } from './policy.ts'
 import { runScript } from './script.ts'
+import { assertCountable, type DecideOutcome, type DecideRequest, type LimitedBy, type Store } from './store.ts'
 
-/** One policy and the log it is counted in. */
-export interface LimitedBy { policy: Policy, log: string }
-
-/** The versions a request's record was made of, to be confirmed before anything is counted. */
-export interface VersionsSeen {
-  projectId: string
-  keyId: string
-  keyVersion: number
-  projectVersion: number
-  /** The incarnation (`#`) that the record's look-up was begun for; only a record looked up after a `stale` answer has one. */
-  fence?: string | undefined
-  /** Who counts: this process's own random name. */
-  bootId: string
-  /** The connection's generation when the record's look-up began. */
-  generation: number
-}
-
-export interface DecideRequest {
-  /** 0 only looks: it charges nothing and is never `limited`. */
-  cost: number
-  limits: LimitedBy[]
-  versions?: VersionsSeen | undefined
-  /** Unix milliseconds, rounded down; at or after it the answer is `expired`. */
-  notAfterMs?: number | undefined
-}
-
-export type DecideOutcome =
-  | Decision
-  /** The record is not the current one. Nothing was charged. */
-  | { outcome: 'stale', incarnation: string, keyVersion: number | null, projectVersion: number | null }
-  | { outcome: 'expired', nowMs: number }
-  /** The connection has changed since the record was looked up; nothing was sent. Ask key-service again. */
-  | { outcome: 'reconnected' }
+export type { DecideOutcome, DecideRequest, LimitedBy, VersionsSeen } from './store.ts'
 
 /** Options that only tests set. */
 export interface RedisStoreOptions {
@@ -47,7 +16,7 @@ export interface RedisStoreOptions {
 }
 
 /** Decisions shared by all replicas: one script call each, on Redis's clock. */
-export class RedisStore {
+export class RedisStore implements Store {
   readonly #connection: RedisConnection
   readonly #nowMicros: (() => number) | undefined
 
@@ -56,10 +25,13 @@ export class RedisStore {
     this.#nowMicros = nowMicros
   }
 
+  /** Whether there is a connection at all. */
+  get isReady (): boolean { return this.#connection.isReady }
+
   /**
    * Confirms the versions, checks the expiry and counts the request under every policy, all or nothing.
    *
-   * @throws {RangeError} a cost or limit that is not a whole number.
+   * @throws {RangeError} a cost or limit that cannot be counted.
    * @throws {StoreUnavailableError} Redis cannot answer; a charge may have been made and must not be repeated.
    */
   async decide (request: DecideRequest): Promise<DecideOutcome> {
@@ -78,14 +50,13 @@ export class RedisStore {
     const reply = await runScript(this.#connection, decideScript, keys, args, stillValid)
     return reply === undefined ? { outcome: 'reconnected' } : readReply(reply, limits.map(l => l.policy))
   }
-}
 
-function assertCountable ({ cost, limits }: DecideRequest): void {
-  if (!Number.isSafeInteger(cost) || cost < 0) throw new RangeError(`cost must be a whole number of 0 or more, but is ${String(cost)}`)
-  if (limits.length === 0) throw new RangeError('a decision needs at least one policy')
-  for (const { policy } of limits) {
-    const fault = policyFault(policy)
-    if (fault !== undefined) throw new RangeError(fault)
+  async peek (limits: LimitedBy[]): Promise<Decision> {
+    return await this.decide({ cost: 0, limits }) as Decision // without versions and expiry nothing else can come
+  }
+
+  async reset (limits: LimitedBy[]): Promise<void> {
+    await this.#connection.call(async client => await client.del(limits.map(l => l.log)))
   }
 }
 
@@ -93,10 +64,11 @@ function readReply (reply: unknown, policies: Policy[]): DecideOutcome {
   if (!Array.isArray(reply)) throw new StoreUnavailableError('its reply has an unknown shape')
   const [code, second, third, fourth] = reply as [number, number, number, number]
   if (code === 2) return { outcome: 'stale', incarnation: String(second), keyVersion: third < 0 ? null : third, projectVersion: fourth < 0 ? null : fourth }
-  if (code === 3) return { outcome: 'expired', nowMs: second }
+  const nowMs = Math.floor(second / 1000)
+  if (code === 3) return { outcome: 'expired', nowMs }
   const decisions = policies.map((policy, i): PolicyDecision => {
     const [remaining, resetMs, retryAfterMs] = (reply as number[]).slice(2 + i * 3, 5 + i * 3) as [number, number, number]
     return { policy, remaining, resetMs, retryAfterMs }
   })
-  return combine(code === 1 ? 'admitted' : 'limited', second, decisions)
+  return combine(code === 1 ? 'admitted' : 'limited', nowMs, decisions)
 }

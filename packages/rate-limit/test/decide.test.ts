@@ -1,124 +1,25 @@
-import { startRedis } from '@keygate/local'
-import fc from 'fast-check'
+import { startRedis, startTcpProxy } from '@keygate/local'
 import t from 'tap'
-import { RedisStore, connectRedis, draft7Headers, logKey, raiseVersions, type DecideOutcome, type Decision, type LimitedBy, type Policy } from '../src/index.ts'
+import { RedisStore, raiseVersions, type Decision, type LimitedBy, type VersionsSeen } from '../src/index.ts'
+import { connected, decided, epoch, freshKey, limitedBy, second, sliding } from './harness.ts'
 
+// What only the store in Redis does; what both stores do is in store-contract.ts.
 const redis = await startRedis()
-const connection = connectRedis(redis.url)
-await new Promise<void>(resolve => { connection.once('ready', resolve) })
+const connection = await connected(redis.url)
 t.teardown(async () => {
   await connection.close()
   await redis.stop()
 })
 
-const second = 1_000_000
-let time = 1_700_000_000 * second
+let time = epoch
 const store = new RedisStore(connection, { nowMicros: () => time })
-
-let names = 0
-const sliding = (limit: number, windowSeconds = 60, name = 'default'): Policy => ({ name, limit, windowSeconds, algorithm: 'sliding', partition: 'key' })
-const limitedBy = (policy: Policy, keyId = `key_${++names}`): LimitedBy => ({ policy, log: logKey('p', { kind: 'key' }, { kind: 'key', keyId }, policy) })
-
-const decided = (outcome: DecideOutcome): Decision => {
-  if (outcome.outcome !== 'admitted' && outcome.outcome !== 'limited') throw new Error(`not decided: ${outcome.outcome}`)
-  return outcome
-}
 const decide = async (limits: LimitedBy[], cost = 1): Promise<Decision> => decided(await store.decide({ cost, limits }))
-const line = (d: Decision): string => `${d.outcome} ${draft7Headers(d)['ratelimit'] ?? ''} ${draft7Headers(d)['retry-after'] ?? ''}`.trim()
 
-t.test('R1-R6, R7b: the story of seed 001 on the script itself, with the clock given', async t => {
-  const limits = [limitedBy(sliding(20))]
-  const begin = time
-  const at = async (seconds: number): Promise<string> => {
-    time = begin + seconds * second
-    return line(await decide(limits))
-  }
-  t.equal(await at(0), 'admitted limit=20, remaining=19, reset=60')
-  t.equal(await at(15), 'admitted limit=20, remaining=18, reset=45')
-  for (let i = 3; i <= 19; i++) await at(15 + i)
-  t.equal(await at(36), 'admitted limit=20, remaining=0, reset=24')
-  t.equal(await at(47), 'limited limit=20, remaining=0, reset=13 13')
-  t.equal(await at(50), 'limited limit=20, remaining=0, reset=10 10')
-  t.equal(await at(55), 'limited limit=20, remaining=0, reset=5 5')
-  t.equal(await at(59.9995), 'limited limit=20, remaining=0, reset=1 1')
-  t.equal(await at(60), 'admitted limit=20, remaining=0, reset=15')
-  t.equal(await at(60.3), 'limited limit=20, remaining=0, reset=15 15')
-})
-
-t.test('R7a: a fixed window starts anew as a whole', async t => {
-  const limits = [limitedBy({ ...sliding(20), algorithm: 'fixed' })]
-  const begin = time
-  for (let i = 0; i < 20; i++) await decide(limits)
-  time = begin + 47 * second
-  t.equal(line(await decide(limits)), 'limited limit=20, remaining=0, reset=13 13')
-  time = begin + 60 * second
-  t.equal(line(await decide(limits)), 'admitted limit=20, remaining=19, reset=60')
-})
-
-t.test('the sliding log equals a brute-force list at every reply field', async t => {
-  const step = fc.record({ wait: fc.constantFrom(0, 1, second / 2, second - 1, second, second + 1, 2 * second - 1, 2 * second, 2 * second + 1), cost: fc.integer({ min: 0, max: 6 }), limit: fc.integer({ min: 1, max: 5 }) })
-  let decisions = 0
-  await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 40, size: 'max' }), async steps => {
-    const keyId = `key_${++names}`
-    let log: number[] = []
-    for (const { wait, cost, limit } of steps) {
-      time += wait
-      decisions++
-      const w = 2 * second
-      const live = log.filter(stamp => stamp > time - w)
-      const admits = cost === 0 || live.length + cost <= limit
-      if (admits) log = [...live, ...Array<number>(cost).fill(time)]
-      const shown = admits ? log.filter(stamp => stamp > time - w) : live
-      const oldest = shown[0]
-      const need = live.length + cost - limit
-      const retry = admits ? 0 : cost > limit ? -1 : Math.ceil(((live[need - 1] ?? NaN) + w - time) / 1000)
-      const d = await decide([limitedBy(sliding(limit, 2), keyId)], cost)
-      const expected = { outcome: admits ? 'admitted' : 'limited', remaining: Math.max(limit - shown.length, 0), resetMs: oldest === undefined ? 2000 : Math.ceil((oldest + w - time) / 1000), retryAfterMs: retry }
-      const actual = { outcome: d.outcome, remaining: d.remaining, resetMs: d.resetMs, retryAfterMs: d.retryAfterMs }
-      if (JSON.stringify(expected) !== JSON.stringify(actual)) throw new Error(`expected ${JSON.stringify(expected)}, got ${JSON.stringify(actual)}`)
-    }
-  }), { numRuns: 300 })
-  t.ok(decisions > 1000, `${decisions} decisions compared`)
-})
-
-t.test('L6: a denial and a look change nothing in Redis', async t => {
-  const limits = [limitedBy(sliding(3))]
-  for (let i = 0; i < 3; i++) await decide(limits)
-  const log = limits[0]?.log ?? ''
-  const before = await connection.client.dumpBuffer(log)
-  t.equal((await decide(limits)).outcome, 'limited')
-  t.equal((await decide(limits, 0)).outcome, 'admitted', 'cost 0 is never limited')
-  t.strictSame(await connection.client.dumpBuffer(log), before)
-})
-
-t.test('L11: all or nothing: a request that one policy denies is counted by none', async t => {
-  const wide = limitedBy(sliding(100, 60, 'wide'))
-  const narrow = limitedBy(sliding(1, 60, 'narrow'))
-  t.equal((await decide([wide, narrow])).outcome, 'admitted')
-  const denied = await decide([wide, narrow])
-  t.equal(denied.outcome, 'limited')
-  t.strictSame(denied.policies.map(p => [p.policy.name, p.remaining]), [['wide', 99], ['narrow', 0]])
-})
-
-t.test('the clock of the server stepping back neither admits more nor locks for long', async t => {
-  const limits = [limitedBy(sliding(2))]
-  await decide(limits)
-  await decide(limits)
-  time -= 30 * second
-  t.equal((await decide(limits)).outcome, 'limited', 'a small step: the clock is held')
-  time -= 3600 * second
-  const denied = await decide(limits)
-  t.equal(denied.outcome, 'limited', 'a large step: the log is re-dated')
-  t.ok(denied.retryAfterMs <= 60_000)
-  time += denied.retryAfterMs * 1000
-  t.equal((await decide(limits)).outcome, 'admitted')
-})
-
-const versions = (keyId: string, keyVersion: number, projectVersion: number, fence?: string) =>
+const versions = (keyId: string, keyVersion: number, projectVersion: number, fence?: string): VersionsSeen =>
   ({ projectId: 'p', keyId, keyVersion, projectVersion, fence, bootId: 'boot', generation: connection.generation })
 
 t.test('protocol: an unknown version is stale and names the incarnation; with that fence it is raised and admitted', async t => {
-  const keyId = `key_${++names}`
+  const keyId = freshKey()
   const request = { cost: 1, limits: [limitedBy(sliding(5), keyId)] }
   const first = await store.decide({ ...request, versions: versions(keyId, 1, 1) })
   if (first.outcome !== 'stale') throw new Error(first.outcome)
@@ -132,7 +33,7 @@ t.test('protocol: an unknown version is stale and names the incarnation; with th
 })
 
 t.test('protocol: a raised version makes the older record stale, a fence never lowers it', async t => {
-  const keyId = `key_${++names}`
+  const keyId = freshKey()
   const request = { cost: 1, limits: [limitedBy(sliding(5), keyId)] }
   await raiseVersions(connection, 'p', { [keyId]: 7, '*': 3 })
   const stale = await store.decide({ ...request, versions: versions(keyId, 6, 3) })
@@ -140,6 +41,7 @@ t.test('protocol: a raised version makes the older record stale, a fence never l
   t.match(stale, { keyVersion: 7, projectVersion: 3 })
   t.equal((await store.decide({ ...request, versions: versions(keyId, 6, 3, stale.incarnation) })).outcome, 'stale')
   t.equal((await store.decide({ ...request, versions: versions(keyId, 7, 2) })).outcome, 'stale', 'the project counts too')
+  t.equal((await store.decide({ ...request, versions: versions(keyId, 7, 2, stale.incarnation) })).outcome, 'stale', 'and a fence does not lower it either')
   await raiseVersions(connection, 'p', { [keyId]: 5, '*': 1 })
   t.equal((await store.decide({ ...request, versions: versions(keyId, 7, 3) })).outcome, 'admitted', 'a late delivery lowers nothing')
 })
@@ -155,25 +57,13 @@ t.test('protocol: the versions have no expiry and every incarnation is another o
 })
 
 t.test('protocol: a record of an older generation is not even sent', async t => {
-  const keyId = `key_${++names}`
+  const keyId = freshKey()
   const outcome = await store.decide({ cost: 1, limits: [limitedBy(sliding(5), keyId)], versions: { ...versions(keyId, 1, 1), generation: connection.generation - 1 } })
   t.equal(outcome.outcome, 'reconnected')
 })
 
-t.test('K15: valid before its end, refused at it and after it, by the store\'s clock', async t => {
-  const limits = [limitedBy(sliding(5))]
-  const notAfterMs = Math.floor(time / 1000) + 10
-  time = (notAfterMs - 1) * 1000
-  t.equal((await store.decide({ cost: 1, limits, notAfterMs })).outcome, 'admitted')
-  time = notAfterMs * 1000
-  t.equal((await store.decide({ cost: 1, limits, notAfterMs })).outcome, 'expired')
-  time = (notAfterMs + 1) * 1000
-  t.equal((await store.decide({ cost: 1, limits, notAfterMs })).outcome, 'expired')
-  t.equal((await decide(limits)).remaining, 3, 'and nothing was charged for the expired ones')
-})
-
 t.test('admissions are counted by minute and gateway, for the balance', async t => {
-  const keyId = `key_${++names}`
+  const keyId = freshKey()
   await raiseVersions(connection, 'q', { [keyId]: 1, '*': 1 })
   const of = { ...versions(keyId, 1, 1), projectId: 'q' }
   const limits = [limitedBy(sliding(2), keyId)]
@@ -184,27 +74,100 @@ t.test('admissions are counted by minute and gateway, for the balance', async t 
   t.ok(await connection.client.ttl(counter) > 86_400)
 })
 
-t.test('every log expires by itself', async t => {
-  for (const key of await connection.client.keys('kg:{p}:rl:*')) t.ok(await connection.client.pttl(key) > 0, key)
-})
-
-t.test('a cost or limit that is no whole number is refused before Redis is asked', async t => {
-  for (const cost of [-1, 1.5, NaN, '1' as unknown as number]) await t.rejects(decide([limitedBy(sliding(5))], cost), /cost must be a whole number/)
-  await t.rejects(decide([limitedBy(sliding(1.5))]), /limit of policy/)
-  await t.rejects(decide([]), /at least one policy/)
-})
-
-t.test('SCRIPT FLUSH loses nothing and charges nothing twice', async t => {
-  const limits = [limitedBy(sliding(50))]
-  await connection.client.script('FLUSH')
-  const results = await Promise.all(Array.from({ length: 20 }, async () => await decide(limits)))
-  t.strictSame(results.map(r => r.remaining).sort((a, b) => a - b), Array.from({ length: 20 }, (_, i) => 30 + i))
-})
-
 t.test('at maxmemory a decision is an error and not growth', async t => {
   const limits = [limitedBy(sliding(50))]
   await connection.client.config('SET', 'maxmemory', '1mb')
   await t.rejects(decide(limits), { name: 'StoreUnavailableError', message: /OOM/ })
   await connection.client.config('SET', 'maxmemory', '0')
   t.equal((await decide(limits)).outcome, 'admitted')
+})
+
+t.test('protocol: whoever finds an empty memory names it, and never twice alike', async t => {
+  const incarnations = new Set<string>()
+  for (let i = 0; i < 5; i++) {
+    await connection.client.del('kg:{p}:versions')
+    const outcome = await store.decide({ cost: 1, limits: [limitedBy(sliding(5))], versions: versions('k', 1, 1) })
+    if (outcome.outcome !== 'stale') throw new Error(outcome.outcome)
+    t.equal(await connection.client.hget('kg:{p}:versions', '#'), outcome.incarnation)
+    incarnations.add(outcome.incarnation)
+    await connection.client.del('kg:{p}:versions')
+    await raiseVersions(connection, 'p', { k: 1 })
+    incarnations.add(await connection.client.hget('kg:{p}:versions', '#') ?? '')
+  }
+  t.equal(incarnations.size, 10, 'neither by decisions nor by raised versions')
+})
+
+t.test('protocol: an expired record is judged after its versions and neither counted nor balanced', async t => {
+  const keyId = freshKey()
+  await raiseVersions(connection, 'r', { [keyId]: 1, '*': 1 })
+  const request = { cost: 1, limits: [limitedBy(sliding(5), keyId)], notAfterMs: epoch / 1000 - 1 }
+  t.equal((await store.decide({ ...request, versions: { ...versions(keyId, 2, 1), projectId: 'r' } })).outcome, 'stale')
+  t.equal((await store.decide({ ...request, versions: { ...versions(keyId, 1, 1), projectId: 'r' } })).outcome, 'expired')
+  t.strictSame(await connection.client.keys('kg:{r}:*'), ['kg:{r}:versions'])
+})
+
+t.test('what has left the window is removed with the next admission, and nothing else', async t => {
+  const limits = [limitedBy(sliding(10))]
+  const stamps = async (): Promise<number[]> => (await connection.client.lrange(limits[0]?.log ?? '', 0, -1)).map(stamp => (Number(stamp) - epoch) / second)
+  for (const [seconds, left] of [[0, [0]], [1, [0, 1]], [2, [0, 1, 2]], [3, [0, 1, 2, 3]], [60, [1, 2, 3, 60]], [62.5, [3, 60, 62.5]], [200, [200]]] as const) {
+    time = epoch + seconds * second
+    t.equal((await decide(limits)).outcome, 'admitted')
+    t.strictSame(await stamps(), left)
+  }
+})
+
+t.test('reset is one call in one slot and leaves the versions alone', async t => {
+  const keyId = freshKey()
+  await raiseVersions(connection, 'p', { [keyId]: 1, '*': 1 })
+  const limits = [limitedBy(sliding(1), keyId), limitedBy(sliding(1, 3600), keyId)]
+  t.equal((await store.decide({ cost: 1, limits, versions: versions(keyId, 1, 1) })).outcome, 'admitted')
+  await store.reset(limits)
+  t.equal((await store.decide({ cost: 1, limits, versions: versions(keyId, 1, 1) })).outcome, 'admitted')
+})
+
+t.test('a call without an answer is an error and is not sent again, because it may have been executed', async t => {
+  const proxy = await startTcpProxy(redis.port)
+  const behind = await connected(`redis://127.0.0.1:${proxy.port}`, 100)
+  t.teardown(async () => { await behind.close(); await proxy.stop() })
+  const limit = limitedBy(sliding(50))
+  const distant = new RedisStore(behind)
+  await distant.peek([limit])
+  proxy.pause('down')
+  await t.rejects(distant.decide({ cost: 1, limits: [limit] }), { name: 'StoreUnavailableError', message: /no reply/ })
+  proxy.resume()
+  await behind.call(async client => await client.ping()) // whatever was sent before has been executed
+  t.equal(await connection.client.llen(limit.log), 1)
+})
+
+t.test('scenario 10: a log that is gone, or never expires, is no fault; one of a wrong type is a failure of the store', async t => {
+  const limit = limitedBy(sliding(2))
+  await decide([limit])
+  await connection.client.del(limit.log)
+  t.equal((await decide([limit])).remaining, 1, 'deleted: a fresh log')
+  await connection.client.persist(limit.log)
+  t.equal((await decide([limit])).remaining, 0)
+  t.ok(await connection.client.pttl(limit.log) > 0, 'persisted: the next admission gives it its end again')
+  await connection.client.persist(limit.log)
+  time += 60 * second
+  t.equal((await decide([limit])).remaining, 1, 'and its entries age without one')
+  const other = limitedBy(sliding(5))
+  for (const wrong of ['wrong', '1 2 3', '']) {
+    await connection.client.set(limit.log, wrong)
+    await t.rejects(decide([other, limit]), { name: 'StoreUnavailableError', message: /WRONGTYPE/ })
+  }
+  t.equal((await decide([other])).remaining, 4, 'and nothing was charged elsewhere')
+})
+
+t.test('scenario 9: SCRIPT FLUSH under load loses nothing and charges nothing twice', async t => {
+  const limits = [limitedBy(sliding(1000))]
+  const flushes = Array.from({ length: 20 }, async () => await connection.client.script('FLUSH'))
+  const batches = Array.from({ length: 20 }, async () => {
+    const flush = connection.client.script('FLUSH')
+    const remaining = await Promise.all(Array.from({ length: 20 }, async () => (await decide(limits)).remaining))
+    await flush
+    return remaining
+  })
+  const remaining = (await Promise.all(batches)).flat().sort((a, b) => b - a)
+  await Promise.all(flushes)
+  t.strictSame(remaining, Array.from({ length: 400 }, (_, i) => 999 - i))
 })

@@ -21,52 +21,62 @@ type VariableSchema = TSchema & { description?: string, secret?: boolean, defaul
  * A property marked `secret: true` may come from the file that `<NAME>_FILE` names (the habit of container images);
  * its value never stands in a message. An empty variable counts as not set.
  *
- * @throws {ConfigError} with ALL faults at once, so that a broken deployment is mended in one go.
+ * @param check judges what a schema cannot say; each fault begins with the variable's name. Of what is missing or wrong by the schema
+ * it may see nothing or the text as it came.
+ * @throws {ConfigError} with ALL faults at once, one per variable, so that a broken deployment is mended in one go.
  * @returns the frozen settings, and a warning per unknown `KEYGATE_*` variable with the nearest known name.
  */
-export function loadConfig<S extends TObject> (schema: S, env: Environment): { config: Readonly<Static<S>>, warnings: string[] } {
-  const faults: string[] = []
+export function loadConfig<S extends TObject> (schema: S, env: Environment, check: (values: Partial<Static<S>>) => string[] = () => []): { config: Readonly<Static<S>>, warnings: string[] } {
+  const faults = new Map<string, string>()
   const values: Record<string, string> = {}
   const variables = schema.properties as Record<string, VariableSchema>
   for (const [name, variable] of Object.entries(variables)) {
     const value = readVariable(name, variable, env, faults)
     if (value !== undefined) values[name] = value
   }
+  // The first fault of a variable stands: later ones follow from it (an unreadable file makes it missing, each choice differs from it).
+  const add = (name: string, fault: string): void => { if (!faults.has(name)) faults.set(name, fault) }
   const ajv = new Ajv({ coerceTypes: true, useDefaults: true, allErrors: true, strict: false })
   if (!ajv.validate(schema, values)) {
-    const named = new Set(faults.map(fault => fault.split(' ')[0]))
     for (const error of ajv.errors ?? []) {
-      const fault = describe(error, variables, values)
-      if (!named.has(fault.split(' ')[0])) faults.push(fault)
+      const name = error.keyword === 'required' ? String(error.params['missingProperty']) : error.instancePath.slice(1)
+      add(name, describe(name, error, variables[name], values[name]))
     }
   }
-  if (faults.length > 0) throw new ConfigError([...new Set(faults)])
+  for (const fault of check(values as Partial<Static<S>>)) add(fault.split(' ', 1)[0] as string, fault)
+  if (faults.size > 0) throw new ConfigError([...faults.values()])
   return { config: Object.freeze(values) as Readonly<Static<S>>, warnings: unknownVariables(variables, env) }
 }
 
-function readVariable (name: string, variable: VariableSchema, env: Environment, faults: string[]): string | undefined {
+function readVariable (name: string, variable: VariableSchema, env: Environment, faults: Map<string, string>): string | undefined {
   const direct = env[name] === '' ? undefined : env[name]
   const file = variable.secret === true ? env[`${name}_FILE`] : undefined
   if (file === undefined || file === '') return direct
   if (direct !== undefined) {
-    faults.push(`${name} and ${name}_FILE are both set: keep one of them`)
+    faults.set(name, `${name} and ${name}_FILE are both set: keep one of them`)
     return undefined
   }
   try {
     return readFileSync(file, 'utf8').replace(/\r?\n$/, '')
   } catch (error) {
-    faults.push(`${name}_FILE names ${file}, which cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown error'})`)
+    faults.set(name, `${name}_FILE names ${file}, which cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown error'}): give the path of a file that this user may read`)
     return undefined
   }
 }
 
-function describe (error: ErrorObject, variables: Record<string, VariableSchema>, values: Record<string, string>): string {
-  const name = error.keyword === 'required' ? String(error.params['missingProperty']) : error.instancePath.slice(1)
-  const variable = variables[name]
+function describe (name: string, error: ErrorObject, variable: VariableSchema | undefined, value: unknown): string {
   const wanted = variable?.description === undefined ? '' : `: ${variable.description}`
   if (error.keyword === 'required') return `${name} is missing${wanted}${variable?.secret === true ? ` (or name a file in ${name}_FILE)` : ''}`
-  const shown = variable?.secret === true ? 'its value' : JSON.stringify(values[name])
-  return `${name} ${error.message ?? 'is not acceptable'}, but is ${shown}${wanted}`
+  const shown = variable?.secret === true ? '' : `, but is ${JSON.stringify(value)}`
+  const choices = variable === undefined ? [] : choicesOf(variable)
+  if (choices.length > 0) return `${name} must be one of ${choices.join(', ')}${shown}`
+  return `${name} ${error.message ?? 'is not acceptable'}${shown}${wanted}`
+}
+
+/** The values of an `enum`, or of a union of literals. */
+function choicesOf (variable: VariableSchema): unknown[] {
+  const { enum: values = [], anyOf = [] } = variable as { enum?: unknown[], anyOf?: Array<{ const?: unknown }> }
+  return [...values, ...anyOf.map(choice => choice.const).filter(choice => choice !== undefined)]
 }
 
 function unknownVariables (variables: Record<string, VariableSchema>, env: Environment): string[] {

@@ -99,8 +99,19 @@ const parserFaults: Record<string, { status: number, detail: string }> = {
 export function answerClientError (error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET' || socket.destroyed) return
   const { status, detail } = parserFaults[error.code ?? ''] ?? { status: 400, detail: 'This is not a well-formed HTTP request.' }
-  const body = JSON.stringify(problemBody({ status, code: 'malformed_request', detail }, 'none'))
-  if (socket.writable) socket.write(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\nContent-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`)
+  answerByHand(socket, { status, code: 'malformed_request', detail })
+}
+
+/** For a server's 'connect': CONNECT asks for a tunnel, and comes with a bare socket instead of an answer to write. */
+export function answerConnect (socket: Socket): void {
+  socket.on('error', () => {}) // the client may be gone already
+  answerByHand(socket, { status: 405, code: 'method_not_allowed', detail: 'There are no tunnels here. Send the request itself.' }, 'Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n')
+}
+
+function answerByHand (socket: Socket, problem: Problem, headers = ''): void {
+  const { status } = problem
+  const body = JSON.stringify(problemBody(problem, 'none'))
+  if (socket.writable) socket.write(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\nContent-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n${headers}Connection: close\r\n\r\n${body}`)
   socket.destroySoon()
 }
 

@@ -1,8 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import type { Server } from 'node:http'
+import type { Socket } from 'node:net'
 import Fastify, { LogController, type FastifyInstance, type FastifyHttpOptions } from 'fastify'
 import { loggerOptions } from './logger.ts'
-import { answerClientError, answerFrameworkError } from './problem.ts'
+import { ProblemError, answerClientError, answerConnect, answerFrameworkError } from './problem.ts'
+import { watchRequests } from './request-end.ts'
 import { createValidator } from './validation.ts'
 
 export interface ServerOptions {
@@ -16,13 +18,16 @@ export interface ServerOptions {
 
 const acceptableRequestId = /^[\w-]{1,64}$/
 
+/** As Node reads it: what does not match is its 'checkExpectation'. */
+const continueExpectation = /(?:^|\W)100-continue(?:$|\W)/i
+
 /**
  * A Fastify server with what both services share: request ids, logging, time-outs, strict validation.
  *
  * Fastify waits for ever for a slow request by default (`requestTimeout` 0); a minute is generous for one whose headers and body we need.
  */
 export function createServer (options: ServerOptions): FastifyInstance {
-  const app = Fastify({
+  const app: FastifyInstance = Fastify({
     logger: loggerOptions(options.service, options.logLevel, process.stdout.isTTY === true),
     logController: new LogController({ disableRequestLogging: true }), // one line per request is written below
     genReqId: request => {
@@ -34,14 +39,30 @@ export function createServer (options: ServerOptions): FastifyInstance {
     keepAliveTimeout: 72_000, // longer than the usual 60 s of a balancer, so that it never sends into a closing connection
     forceCloseConnections: 'idle',
     return503OnClosing: false,
-    frameworkErrors: answerFrameworkError,
+    frameworkErrors: (error, request, reply) => { // before any route, so before any hook
+      watch(request, reply)
+      answerFrameworkError(error, request, reply)
+    },
     clientErrorHandler: answerClientError,
     ...options.fastify
   })
   app.setValidatorCompiler(createValidator())
-  app.addHook('onRequest', async (request, reply) => { reply.header('x-request-id', request.id) })
-  app.addHook('onResponse', async (request, reply) => {
-    request.log.info({ req: request, route: request.routeOptions.url, status: reply.statusCode, ms: Math.round(reply.elapsedTime * 10) / 10 }, 'request')
+  const watch = watchRequests(app)
+  app.onRequestEnd((request, { status, seconds, isCut }) => {
+    request.log.info({ req: request, route: request.routeOptions.url, status, ms: Math.round(seconds * 10_000) / 10, ...isCut && { isCut } }, 'request')
+  })
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('x-request-id', request.id)
+    watch(request, reply)
+    if (!continueExpectation.test(request.headers.expect ?? '100-continue')) {
+      throw new ProblemError({ status: 417, code: 'expectation_failed', detail: 'The only expectation that is met here is 100-continue. Leave the Expect header out.' })
+    }
+  })
+  // Node would answer these itself, without a body: the one becomes an ordinary request, the other gets its answer by hand.
+  app.server.on('checkExpectation', (request, response) => { app.server.emit('request', request, response) })
+  app.server.on('connect', (_request, socket) => {
+    app.log.info({ req: { method: 'CONNECT', remoteAddress: (socket as Socket).remoteAddress }, status: 405 }, 'request')
+    answerConnect(socket as Socket)
   })
   return app
 }

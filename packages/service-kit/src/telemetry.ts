@@ -1,5 +1,5 @@
 import { createServer, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { isIPv6, type AddressInfo } from 'node:net'
 import fp from 'fastify-plugin'
 import { Histogram, Registry, collectDefaultMetrics } from 'prom-client'
 
@@ -11,7 +11,7 @@ export function createRegistry (service: string): Registry {
   return registry
 }
 
-/** Rate, errors and duration of requests by OpenTelemetry's name and buckets (semantic conventions for HTTP servers). */
+/** For an app of `createServer`: rate, errors and duration of requests by OpenTelemetry's name and buckets (semantic conventions for HTTP servers). */
 export const telemetry = fp<{ registry: Registry }>(async (app, { registry }) => {
   const duration = new Histogram({
     name: 'http_server_request_duration_seconds',
@@ -20,12 +20,12 @@ export const telemetry = fp<{ registry: Registry }>(async (app, { registry }) =>
     buckets: [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10],
     registers: [registry]
   })
-  app.addHook('onResponse', async (request, reply) => {
+  app.onRequestEnd((request, { status, seconds }) => {
     duration.observe({
       http_request_method: request.method,
       http_route: request.routeOptions.url ?? 'unmatched',
-      http_response_status_code: reply.statusCode
-    }, reply.elapsedTime / 1000)
+      http_response_status_code: status
+    }, seconds)
   })
 }, { name: 'telemetry' })
 
@@ -40,7 +40,7 @@ export async function startMetricsServer (registry: Registry, host: string, port
   })
   await new Promise<void>((resolve, reject) => { server.once('error', reject).listen(port, host, resolve) })
   return {
-    url: `http://${host}:${(server.address() as AddressInfo).port}/metrics`,
+    url: `http://${isIPv6(host) ? `[${host}]` : host}:${(server.address() as AddressInfo).port}/metrics`,
     close: async () => {
       server.closeAllConnections()
       await new Promise(resolve => server.close(resolve))

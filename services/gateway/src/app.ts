@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import type { Catalogue } from '@keygate/api-catalog'
-import { RedisStore, connectRedis } from '@keygate/rate-limit'
-import { createRegistry, createServer, health, problem, telemetry, type Service } from '@keygate/service-kit'
+import { Heartbeat, Limiter, MemoryStore, RedisStore, connectRedis } from '@keygate/rate-limit'
+import { StartError, createRegistry, createServer, health, problem, telemetry, type Service } from '@keygate/service-kit'
 import { Records } from './admission/records.ts'
 import type { Config } from './config.ts'
-import { createKeyServiceClient } from './key-service/client.ts'
-import { createMetrics } from './metrics.ts'
+import { ChangeFeed } from './key-service/change-feed.ts'
+import { createKeyServiceClient, type KeyServiceClient } from './key-service/client.ts'
+import { createMetrics, type Metrics } from './metrics.ts'
 import { admission } from './plugins/admission.ts'
 import { credentials } from './plugins/credentials.ts'
 import { ingress } from './plugins/ingress.ts'
@@ -31,12 +32,38 @@ export async function buildApp ({ config, catalogue, nowMicros }: AppOptions): P
   const registry = createRegistry('gateway')
   const metrics = createMetrics(registry)
 
-  const connection = connectRedis(config.REDIS_URL)
-  connection.on('state', state => { app.log.info({ state }, 'redis') })
-  const store = new RedisStore(connection, { nowMicros })
+  const bootId = randomBytes(12).toString('base64url')
+  const connection = connectRedis(config.REDIS_URL, { timeoutMs: config.KEYGATE_REDIS_TIMEOUT_MS })
+  if (await connection.opened === 'refused') {
+    await connection.close()
+    throw new StartError('Redis refuses the user or password of REDIS_URL. Mend it there: without them no limit could be shared.')
+  }
+  const heartbeat = new Heartbeat({ connection, name: bootId, replicas: config.KEYGATE_REPLICAS })
+  const limiter = new Limiter({
+    store: new RedisStore(connection, { nowMicros }),
+    memory: new MemoryStore(nowMicros === undefined ? {} : { nowMicros }),
+    replicas: () => heartbeat.replicas,
+    onChange: state => {
+      app.log.warn({ state, replicas: heartbeat.replicas }, state === 'alone' ? 'Redis does not answer: this replica counts its share of each limit' : 'Redis answers again: limits are shared')
+    }
+  })
+
+  connection.on('state', () => { limiter.notice() })
+  limiter.notice()
+  metrics.observe({ replicas: () => heartbeat.replicas, isAlone: () => limiter.isAlone })
+
   const keyService = createKeyServiceClient({ url: config.KEYGATE_KEY_SERVICE_URL, token: config.KEYGATE_SERVICE_TOKEN, timeoutMs: config.KEYGATE_VERIFY_TIMEOUT_MS })
-  const records = new Records({ keyService: counted(keyService, metrics), connection, recordTtlMs: config.KEYGATE_RECORD_TTL_SECONDS * 1000 })
+  const recordTtlMs = config.KEYGATE_RECORD_TTL_SECONDS * 1000
+  const maxUnconfirmedMs = config.KEYGATE_MAX_UNCONFIRMED * 1000
+  const records = new Records({ keyService: { verify: counted(keyService.verify, metrics) }, connection, recordTtlMs })
+  const feed = new ChangeFeed({
+    fetch: keyService.changes,
+    oldestCursor: () => records.oldestCursor(performance.now() - Math.max(maxUnconfirmedMs, recordTtlMs)),
+    onGone: () => { records.clear() }
+  })
   app.addHook('onClose', async () => {
+    feed.stop()
+    heartbeat.stop()
     await keyService.close()
     await connection.close()
   })
@@ -46,22 +73,19 @@ export async function buildApp ({ config, catalogue, nowMicros }: AppOptions): P
 
   // A request meets these in the order they are registered.
   await app.register(ingress)
-  await app.register(refusals, { store, metrics, limit: config.KEYGATE_REFUSALS_LIMIT, realm: config.KEYGATE_REALM })
+  await app.register(refusals, { limiter, metrics, limit: config.KEYGATE_REFUSALS_LIMIT, realm: config.KEYGATE_REALM })
   await app.register(credentials, { realm: config.KEYGATE_REALM, prefix: config.KEYGATE_KEY_PREFIX })
-  await app.register(admission, { records, store, metrics, bootId: randomBytes(12).toString('base64url') })
+  await app.register(admission, { records, limiter, feed, metrics, bootId, maxUnconfirmedMs })
   await app.register(proxy, { timeoutMs: config.KEYGATE_UPSTREAM_TIMEOUT_MS })
 
-  await app.register(health, { checks: { redis: async () => await connection.call(async client => await client.ping()) } })
+  await app.register(health, { checks: {}, helpers: { redis: async () => await connection.call(async client => await client.ping()) } })
   await app.register(routes, { catalogue })
   return { app, registry }
 }
 
-function counted (client: ReturnType<typeof createKeyServiceClient>, metrics: ReturnType<typeof createMetrics>): typeof client {
-  return {
-    ...client,
-    verify: async digest => await client.verify(digest).then(
-      answer => { metrics.verifications.inc({ result: answer.outcome }); return answer },
-      error => { metrics.verifications.inc({ result: 'failed' }); throw error }
-    )
-  }
+function counted (verify: KeyServiceClient['verify'], metrics: Metrics): KeyServiceClient['verify'] {
+  return async digest => await verify(digest).then(
+    answer => { metrics.verifications.inc({ result: answer.outcome }); return answer },
+    error => { metrics.verifications.inc({ result: 'failed' }); throw error }
+  )
 }

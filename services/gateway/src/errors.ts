@@ -26,6 +26,7 @@ export const refusals = {
   unsettled: { status: 503, detail: 'The key is being changed right now. Try again.' },
   version_ahead: { status: 503, detail: 'The key\'s state has to be settled by the operator of this service.' },
   upstream_unreachable: { status: 502, detail: 'The API behind this gateway did not give an answer.' },
+  upstream_closed: { status: 502, detail: 'The API behind this gateway closed the connection before it had read the whole body: it may be too large for it.' },
   upstream_timeout: { status: 504, detail: 'The API behind this gateway did not answer in time.' }
 } as const
 

@@ -110,6 +110,19 @@ t.test('a missing or wrong variable is named, with the remedy, all at once', asy
   const needed = { KEYGATE_APIS: 'a', KEYGATE_KEY_SERVICE_URL: 'http://k', KEYGATE_SERVICE_TOKEN: 'x'.repeat(20), REDIS_URL: 'redis://r' }
   t.throws(() => readConfig({ ...needed, REDIS_URL: '' }), { message: /REDIS_URL is missing: the Redis that all gateways share/ })
   t.throws(() => readConfig({ ...needed, KEYGATE_TRUST_PROXY: 'true' }), { message: /KEYGATE_TRUST_PROXY has true: give addresses or CIDRs/ })
+  const faulty: [string, string, RegExp][] = [
+    ['REDIS_URL', 'redis://127.0.0.1:99999', /REDIS_URL names the port 99999/],
+    ['REDIS_URL', 'redis://:::', /REDIS_URL/],
+    ['REDIS_URL', 'redis://:%zz@h', /REDIS_URL holds a %/],
+    ['REDIS_URL', 'redis://h:6379/abc', /REDIS_URL may end with the number of a database/],
+    ['KEYGATE_KEY_SERVICE_URL', 'http://:', /KEYGATE_KEY_SERVICE_URL names no host/],
+    ['KEYGATE_KEY_SERVICE_URL', 'http://a b', /KEYGATE_KEY_SERVICE_URL/],
+    ['KEYGATE_KEY_SERVICE_URL', 'http://127.0.0.1:99999', /KEYGATE_KEY_SERVICE_URL names the port 99999/],
+    ['KEYGATE_TRUST_PROXY', '10.0.0.0/99', /KEYGATE_TRUST_PROXY has 10\.0\.0\.0\/99/],
+    ['KEYGATE_SERVICE_TOKEN', `${'x'.repeat(20)}\ny`, /KEYGATE_SERVICE_TOKEN has a space, a line break/],
+    ['LOG_LEVEL', 'loud', /LOG_LEVEL .*trace, debug/]
+  ]
+  for (const [name, value, message] of faulty) t.throws(() => readConfig({ ...needed, [name]: value }), { message }, `${name}=${value}`)
   t.match(readConfig({ ...needed, KEYGATE_REALMS: 'x' }).warnings, [/KEYGATE_REALMS is not a setting.*did you mean KEYGATE_REALM\?/])
   try {
     readConfig({ ...needed, KEYGATE_SERVICE_TOKEN: 'hunter2' })

@@ -1,9 +1,30 @@
 import { randomUUID } from 'node:crypto'
-import { connect } from 'node:net'
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import { connect, type AddressInfo } from 'node:net'
 import t from 'tap'
 import { basicOf, call, openGatewayHouse, type Answer, type Project } from './house.ts'
 
 const openapi = '../upstream/forms.openapi.yaml'
+
+/** An upstream in this process, to see what reaches it: it answers by the last part of the path. */
+const probe = {
+  hits: 0,
+  closed: 0,
+  server: createServer((request, response) => {
+    probe.hits++
+    response.on('close', () => {
+      if (response.writableFinished) return
+      probe.closed++
+      probe.server.emit('left')
+    })
+    const status = Number(new URL(request.url ?? '', 'http://probe').searchParams.get('status'))
+    if (status === 0) probe.server.emit('waiting')
+    else response.writeHead(status).end('probe')
+  })
+}
+await new Promise<void>(resolve => { probe.server.listen(0, '127.0.0.1', resolve) })
+t.teardown(() => { probe.server.close() })
 const house = await openGatewayHouse((upstream, dead) => `
 apis:
   - name: forms
@@ -15,6 +36,14 @@ apis:
     optInScopes: [files]
     policies: [{ name: default, limit: 20, window: 60s }]
     anonymousPolicies: [{ name: anonymous, limit: 7, window: 11s, partition: address }]
+    operations:
+      exportSubmissions: { policies: [{ name: export, limit: 2, window: 60s }] }
+  - name: probe
+    prefix: /probe
+    upstream: http://127.0.0.1:${(probe.server.address() as AddressInfo).port}
+    openapi: ${openapi}
+    project: { pathParameter: formId }
+    scopes: tags
   - name: dead
     prefix: /dead
     upstream: ${dead}
@@ -81,8 +110,11 @@ t.test('P3: waiting Retry-After suffices, one second less does not', async t => 
 t.test('R22: a 429 is a problem that names the policy, and the upstream is not asked', async t => {
   const project = await house.createProject()
   const { secret } = await project.createKey({ policies: [{ name: 'tiny', limit: 1, windowSeconds: 3600, algorithm: 'sliding', partition: 'key' }] })
-  await get(form(project), as(project, secret))
-  const { status, headers, problem } = await get(form(project), as(project, secret))
+  const path = form(project, '?status=200').replace('/app/api/v1', '/probe')
+  await get(path, as(project, secret))
+  const hits = probe.hits
+  const { status, headers, problem } = await get(path, as(project, secret))
+  t.equal(probe.hits, hits)
   t.equal(status, 429)
   t.equal(headers['content-type'], 'application/problem+json')
   t.match(problem, { status: 429, code: 'limited', 'violated-policies': ['tiny'], requestId: headers['x-request-id'] ?? '' })
@@ -110,15 +142,26 @@ t.test('R17: 403, an upstream\'s 404 and a 502 carry both headers, no 401 does',
 t.test('R18: an upstream\'s own RateLimit fields do not reach the client', async t => {
   const project = await house.createProject()
   const { secret } = await project.createKey()
-  const answer = await get(form(project, '/echo?rateLimit=true'), as(project, secret))
+  const answer = await get(form(project, '/echo?ownRateLimit=true'), as(project, secret))
   t.equal(pair(answer), '200 | 20;w=60 | limit=20, remaining=19, reset=60')
 })
 
-t.test('R14: two keys of one project from one address count apart; an operation\'s own policy comes on top', async t => {
+t.test('R14: two keys of one project from one address count apart', async t => {
   const project = await house.createProject()
   const [a, b] = [await project.createKey(), await project.createKey()]
   await get(form(project), as(project, a.secret))
   t.match(pair(await get(form(project), as(project, b.secret))), 'remaining=19')
+})
+
+t.test('an operation\'s own policy counts on top of the others, and all or nothing', async t => {
+  const project = await house.createProject()
+  const { secret } = await project.createKey()
+  const path = form(project, '/export?rows=1')
+  t.equal(pair(await get(path, as(project, secret))), '200 | 20;w=60, 2;w=60 | limit=2, remaining=1, reset=60')
+  await get(path, as(project, secret), two)
+  const denied = await get(path, as(project, secret))
+  t.match([denied.status, denied.problem], [429, { 'violated-policies': ['export'] }])
+  t.match(pair(await get(form(project), as(project, secret))), 'limit=20, remaining=17', 'what export denied was not counted')
 })
 
 t.test('R23: a public operation is counted per address under the anonymous policy', async t => {
@@ -166,10 +209,12 @@ t.test('A2 A3 A9: every wrong credential gets one answer, to the byte', async t 
 t.test('A7 A12: malformed and missing credentials: 401 with the challenge, without I/O', async t => {
   const project = await house.createProject()
   const malformed = [['Authorization', 'Basic'], ['Authorization', 'Basic !!!!'], basicOf('no colon'), basicOf(':'), basicOf(`${project.id}:`), basicOf('x:kg_y'), ['X-API-Key', ''], ['X-API-Key', 'kg_short'], ['X-API-Key', 'é'.repeat(40)]]
+  const asked = await house.metric('gateway_verifications_total')
   for (const headers of malformed) {
     const answer = await get(form(project), headers)
     t.match([answer.status, answer.headers['www-authenticate'], answer.problem.code], [401, /^Basic realm="Keygate"/, 'invalid_credentials'], JSON.stringify(headers))
   }
+  t.equal(await house.metric('gateway_verifications_total'), asked, 'key-service was not asked')
   const none = await get(form(project))
   t.match([none.status, none.headers['www-authenticate'], none.problem.code], [401, /^Basic realm=/, 'missing_credentials'], 'A12')
   t.match((await get(form(project, '?api_key=kg_x'))).problem, { status: 400, code: 'key_in_query' })
@@ -316,6 +361,45 @@ t.test('an odd content type is the upstream\'s to judge', async t => {
   }
 })
 
+t.test('an upstream\'s status is passed as it is, registered or not', async t => {
+  const project = await house.createProject()
+  const { secret } = await project.createKey()
+  for (const status of [200, 204, 299, 404, 420, 429, 500, 503, 520, 599]) {
+    const answer = await get(form(project, `?status=${status}`).replace('/app/api/v1', '/probe'), as(project, secret))
+    t.match([answer.status, answer.headers['ratelimit']], [status, /^limit=120/])
+  }
+})
+
+t.test('a client that leaves takes its request to the upstream with it, also if it left while the key was being checked', async t => {
+  const project = await house.createProject()
+  const { secret } = await project.createKey()
+  const leave = async (): Promise<void> => {
+    const socket = connect(Number(new URL(one).port), '127.0.0.1')
+    const waiting = once(probe.server, 'waiting')
+    const path = form(project).replace('/app/api/v1', '/probe')
+    socket.write(`GET ${path} HTTP/1.1\r\nHost: a\r\nx-api-key: ${secret}\r\n\r\n`)
+    await waiting
+    socket.destroy()
+  }
+  const { closed } = probe
+  const gone = once(probe.server, 'left')
+  await leave()
+  await gone
+  t.equal(probe.closed, closed + 1)
+
+  const cold = await project.createKey()
+  const { hits } = probe
+  process.kill(stack.keyService.pid, 'SIGSTOP')
+  const socket = connect(Number(new URL(one).port), '127.0.0.1')
+  const left = once(socket, 'close')
+  socket.write(`GET ${form(project).replace('/app/api/v1', '/probe')} HTTP/1.1\r\nHost: a\r\nx-api-key: ${cold.secret}\r\n\r\n`, () => { socket.destroy() })
+  await left
+  process.kill(stack.keyService.pid, 'SIGCONT')
+  const path = form(project, '?status=200').replace('/app/api/v1', '/probe')
+  t.equal((await get(path, as(project, cold.secret))).status, 200)
+  t.equal(probe.hits, hits + 1, 'only the one who stayed')
+})
+
 t.test('an upstream that does not answer in time is 504', async t => {
   const project = await house.createProject()
   const { secret } = await project.createKey()
@@ -331,6 +415,11 @@ t.test('bad input: every malformed request gets a 4xx problem, never a 5xx, neve
     'absolute target': 'GET http://evil.example/ HTTP/1.1\r\nHost: a\r\n\r\n',
     'broken escape': 'GET /app/api/v1/forms/%zz HTTP/1.1\r\nHost: a\r\n\r\n',
     'broken UTF-8': 'GET /app/api/v1/forms/%ff HTTP/1.1\r\nHost: a\r\n\r\n',
+    'empty Transfer-Encoding': 'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n\r\n',
+    'another coding': 'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n',
+    'identity, chunked': 'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n',
+    'chunked on 1.0': 'POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
+    'both lengths': 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
     TRACE: 'TRACE / HTTP/1.1\r\nHost: a\r\n\r\n',
     'unknown method': 'FOO / HTTP/1.1\r\nHost: a\r\n\r\n',
     'not HTTP': 'hello\r\n\r\n',

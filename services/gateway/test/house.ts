@@ -37,6 +37,8 @@ export interface GatewayHouse {
   /** Two gateways of this process over the same Redis, with the clock of the script in `clock`. */
   gateways: string[]
   clock: { micros: number | undefined }
+  /** The sum of a metric's samples over both gateways. */
+  metric: (name: string) => Promise<number>
   createProject: () => Promise<Project>
   stop: () => Promise<void>
 }
@@ -59,9 +61,9 @@ export async function openGatewayHouse (apis: (upstream: string, dead: string) =
     ...env
   })
   const build = async () => {
-    const { app } = await buildApp({ config, catalogue: await loadCatalogue(stack.apisFile), nowMicros: () => clock.micros ?? Date.now() * 1000 })
+    const { app, registry } = await buildApp({ config, catalogue: await loadCatalogue(stack.apisFile), nowMicros: () => clock.micros ?? Date.now() * 1000 })
     await app.listen({ port: 0, host: '127.0.0.1' })
-    return { url: `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`, close: async () => { await app.close() } }
+    return { url: `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`, registry, close: async () => { await app.close() } }
   }
   const apps = [await build(), await build()]
   const admin = async <T>(method: string, path: string, body?: object): Promise<T> => {
@@ -73,6 +75,10 @@ export async function openGatewayHouse (apis: (upstream: string, dead: string) =
     stack,
     gateways: apps.map(app => app.url),
     clock,
+    metric: async name => {
+      const samples = await Promise.all(apps.map(async ({ registry }) => (await registry.getSingleMetric(name)?.get())?.values ?? []))
+      return samples.flat().reduce((sum, { value }) => sum + value, 0)
+    },
     createProject: async () => {
       const { id } = await admin<{ id: string }>('POST', '/v1/projects', { name: 'Project' })
       return {

@@ -12,8 +12,7 @@ const setUp = (options: Partial<RecordsOptions> = {}) => {
     keyService: {
       verify: async digest => await new Promise((resolve, reject) => {
         asked.push({ digest, answer: resolve, fail: () => { reject(new KeyServiceUnavailableError('test')) } })
-      }),
-      close: async () => {}
+      })
     },
     connection,
     recordTtlMs: 60_000,
@@ -24,7 +23,12 @@ const setUp = (options: Partial<RecordsOptions> = {}) => {
 }
 /** The next turn of the event loop: everything that can begin has begun. */
 const turn = async (): Promise<void> => { await new Promise(resolve => { setImmediate(resolve) }) }
-const until = async (holds: () => boolean): Promise<void> => { while (!holds()) await turn() }
+const until = async (holds: () => boolean): Promise<void> => {
+  for (let turns = 0; !holds(); turns++) {
+    if (turns > 10_000) throw new Error(`waited in vain until ${holds.toString()}`)
+    await turn()
+  }
+}
 const found = (keyVersion: number): VerificationOutcome => ({ outcome: 'found', cursor: '1', record: { ...examples.found.record as KeyRecord, keyVersion } })
 const unknown: VerificationOutcome = { outcome: 'unknown', cursor: '1' }
 const version = (result: Awaited<ReturnType<Records['find']>>): number | string => result.outcome === 'found' ? result.entry.record.keyVersion : result.outcome
@@ -158,6 +162,36 @@ t.test('after its time a record is asked again; while key-service is away it goe
   await until(() => asked.length > 2)
   asked[2]?.answer(found(2))
   t.equal(version(await again), 2)
+})
+
+t.test('key-service silent: of many old records one is asked a second, and nobody waits for the dead-line', async t => {
+  const { records, asked, pass } = setUp({ patienceMs: 1 })
+  const digests = Array.from({ length: 20 }, (_, i) => `d${i}`)
+  for (const digest of digests) {
+    const first = records.find(digest, records.moment())
+    await until(() => asked.at(-1)?.digest === digest)
+    asked.at(-1)?.answer(found(1))
+    await first
+  }
+  pass(60_000)
+  t.equal(version(await records.find('d0', records.moment())), 1, 'goes on after a little patience')
+  t.equal(asked.length, 21)
+  for (const digest of digests) t.equal(version(await records.find(digest, records.moment())), 1)
+  t.equal(asked.length, 21, 'the others do not ask at all')
+  asked[20]?.fail()
+  await turn()
+  pass(1000)
+  await Promise.all(digests.map(async digest => await records.find(digest, records.moment())))
+  t.equal(asked.length, 22, 'one tries')
+  pass(1000)
+  await Promise.all(digests.map(async digest => await records.find(digest, records.moment())))
+  t.equal(asked.length, 22, 'and while it is on its way no other')
+  asked[21]?.answer(found(2))
+  await turn()
+  const fresh = records.find('d5', records.moment())
+  await until(() => asked.length === 23)
+  asked[22]?.answer(found(2))
+  t.equal(version(await fresh), 2, 'it answers again: all is as before')
 })
 
 t.test('a record that is not there cannot go on: the failure is told', async t => {

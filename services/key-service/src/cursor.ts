@@ -12,7 +12,7 @@ export function writeCursor (sort: string, { value, id }: Position): string {
  * @param accepts what a value and an id look like in this list: both go into a statement, where a wrong type would be an error.
  * @throws {ProblemError} 400 for anything that `writeCursor` has not made for this order.
  */
-export function readCursor (cursor: string, sort: string, accepts: { value: RegExp, id: RegExp }): Position {
+export function readCursor (cursor: string, sort: string, accepts: { value: (value: string) => boolean, id: RegExp }): Position {
   let parts: unknown
   try {
     parts = JSON.parse(Buffer.from(cursor, 'base64url').toString('utf8'))
@@ -20,8 +20,12 @@ export function readCursor (cursor: string, sort: string, accepts: { value: RegE
     throw invalidCursor()
   }
   const [itsSort, value, id] = Array.isArray(parts) ? parts as unknown[] : []
-  if (itsSort !== sort || typeof value !== 'string' || typeof id !== 'string' || !accepts.value.test(value) || !accepts.id.test(id)) throw invalidCursor()
+  if (itsSort !== sort || typeof value !== 'string' || typeof id !== 'string' || !accepts.value(value) || !accepts.id.test(id)) throw invalidCursor()
   return { value, id }
 }
 
-export const instantShape = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
+/** A moment as `toISOString` writes it, and one that there is: not the 41st of a month, nor the year 0, which PostgreSQL does not know. */
+export function isInstant (value: string): boolean {
+  const moment = new Date(value)
+  return /^\d{4}-/.test(value) && !value.startsWith('0000') && !Number.isNaN(moment.getTime()) && moment.toISOString() === value
+}

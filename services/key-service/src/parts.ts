@@ -26,8 +26,8 @@ const patienceMs = 30_000
 export async function openParts (config: Config, log: FastifyBaseLogger): Promise<Parts> {
   const tokens = config.serviceTokensFile === undefined ? undefined : readTokensFile(config.serviceTokensFile)
   const catalogue = await loadCatalogue(config.apisFile)
-  const redis = connectRedis(config.redisUrl)
-  const database = openDatabase(config.databaseUrl)
+  const redis = connectRedis(config.redisUrl, { timeoutMs: config.redisTimeoutMs })
+  const database = openDatabase(config.databaseUrl, { timeoutMs: config.databaseTimeoutMs })
   try {
     await waitForDatabase(database, { patienceMs, onWait: reason => { log.warn({ reason }, 'waiting for PostgreSQL') } })
     await migrate(config.databaseUrl, async () => {

@@ -7,6 +7,7 @@ await runService(async () => {
   const { config, warnings } = readConfig(process.env)
   return {
     listen: config,
+    logLevel: config.logLevel,
     build: async () => {
       const service = await buildApp(config, async log => await openParts(config, log))
       for (const warning of warnings) service.app.log.warn(warning)

@@ -10,7 +10,7 @@ import { waitForDatabase } from '../src/db/wait.ts'
 import { openParts } from '../src/parts.ts'
 import { authentication } from '../src/plugins/authentication.ts'
 import { permissions } from '../src/service-tokens/permissions.ts'
-import { configFor, redisIsReady, startApp, startHouse, tokens, tokensFile, type Answer } from './helper.ts'
+import { configFor, redisIsReady, startApp, startHouse, tokens, tokensFile, type Answer, type House } from './helper.ts'
 
 /** tap's type for an expected error knows none of our members. */
 const like = (wanted: object): Error => wanted as Error
@@ -34,7 +34,7 @@ test('key-service and PostgreSQL', async t => {
     const apps = await Promise.all([1, 2, 3].map(async () => await startApp(t, config)))
     for (const app of apps) t.equal((await app.call('GET', '/projects')).status, 200)
     const sql = postgres(url, { max: 1 })
-    t.equal((await sql`SELECT id FROM drizzle.__drizzle_migrations`).length, 2)
+    t.equal((await sql`SELECT id FROM drizzle.__drizzle_migrations`).length, 3)
     t.equal((await sql`SELECT * FROM outbox_pruned`).length, 1)
     t.equal((await sql`SELECT id FROM service_tokens`).length, 4)
     await sql.end()
@@ -218,6 +218,65 @@ test('key-service and PostgreSQL', async t => {
     await back.stop()
   })
 
+  await t.test('the database is frozen: 503, /readyz 503, /livez 200, and nothing hangs; when it goes on it is used again, and nothing is left over', async t => {
+    const url = await house.database()
+    const app = await startApp(t, configFor(t, url, house.redis.url, { databaseTimeoutMs: 500 }))
+    const name = new URL(url).pathname.slice(1)
+    const sessions = async () => await house.admin<Array<{ pid: number, state: string }>>`SELECT pid, state FROM pg_stat_activity WHERE application_name = 'keygate-key-service' AND datname = ${name}`
+    const sockets = () => process.getActiveResourcesInfo().filter(resource => resource === 'TCPSocketWrap').length
+    await Promise.all(Array.from({ length: 20 }, async () => await app.call('GET', '/projects')))
+    const before = { pids: (await sessions()).map(({ pid }) => pid), sockets: sockets() }
+
+    const thaw = await freeze(house)
+    try {
+      // All of this ends while it is frozen.
+      const asked = [
+        ...Array.from({ length: 25 }, async () => await app.call('GET', '/projects')), // more than there are connections: these wait for their turn
+        app.call('POST', '/projects', { name: 'x' }), app.call('GET', '/changes'), app.call('POST', '/verifications', { digest: digestSecret('x') })
+      ]
+      for (const answer of await Promise.all(asked)) t.match(answer, { status: 503, headers: { 'retry-after': '1' }, body: { code: 'unavailable' } })
+      await t.rejects(app.parts.database.transaction(async () => {}), like({ code: /NO_ANSWER|CONNECT_TIMEOUT/ }))
+      t.match(await app.app.inject('/readyz'), { statusCode: 503, body: /\[-\]postgres failed/ })
+      t.match(await app.app.inject('/livez'), { statusCode: 200 })
+    } finally {
+      thaw()
+    }
+
+    let answer = await app.call('POST', '/projects', { name: 'x' })
+    while (answer.status === 503) answer = await app.call('POST', '/projects', { name: 'x' })
+    t.equal(answer.status, 201)
+    while ((await app.app.inject('/readyz')).statusCode !== 200);
+    const settled = (rows: Array<{ pid: number, state: string }>) => rows.length <= 2 && rows.every(({ pid, state }) => state === 'idle' && !before.pids.includes(pid))
+    while (!settled(await sessions())); // one connection for statements, one for transactions: the others are gone, on both sides
+    while (sockets() > before.sockets) await new Promise(resolve => setImmediate(resolve))
+    await Promise.all(Array.from({ length: 40 }, async () => await app.call('GET', '/projects')))
+    t.ok((await sessions()).length <= 11, 'ten for statements, one for transactions')
+  })
+
+  await t.test('a transaction whose server falls silent in the middle, or has no connection for it, ends and is undone', async t => {
+    const url = await house.database()
+    const { call, parts: { database } } = await startApp(t, configFor(t, url, house.redis.url, { databaseTimeoutMs: 500 }))
+    const insert = 'INSERT INTO projects (id, name, created_by) VALUES (gen_random_uuid(), \'half\', \'test\')'
+    let thaw = () => {}
+    try {
+      await t.rejects(database.transaction(async tx => {
+        await tx.execute(insert)
+        thaw = await freeze(house)
+        await t.rejects(tx.execute(insert), 'the statement itself is rejected')
+        await tx.execute(insert)
+      }), like({ code: 'NO_ANSWER' }))
+    } finally {
+      thaw()
+    }
+    const leave: Array<() => void> = []
+    const holders = Array.from({ length: 10 }, async () => { await database.transaction(async tx => { await tx.execute('SELECT 1'); await new Promise<void>(resolve => { leave.push(resolve) }) }).catch(() => {}) })
+    await t.rejects(database.transaction(async tx => await tx.execute(insert)), like({ code: 'NO_ANSWER' }), 'no connection is free')
+    for (const go of leave) go()
+    await Promise.all(holders)
+    t.equal((await database.transaction(async tx => await tx.execute('SELECT 1'))).length, 1)
+    t.same((await call('GET', '/projects')).body.data, [])
+  })
+
   await t.test('a start that cannot succeed says why in a sentence', async t => {
     const log = Fastify({ logger: false }).log
     const url = await house.database()
@@ -284,6 +343,21 @@ test('key-service and PostgreSQL', async t => {
     for (const secret of [key.secret, tokens.all, config.pepper, lookupDigest(config.pepper, digestSecret(key.secret)), digestSecret(tokens.all)]) t.notOk(text.includes(secret), secret.slice(0, 8))
   })
 })
+
+/** Stops every process of PostgreSQL where it stands; its sockets stay open, and nobody answers. What is returned lets them go on. */
+async function freeze ({ postgres: { pid: postmaster }, admin }: House): Promise<() => void> {
+  const stopped = [postmaster]
+  const thaw = () => { for (const pid of stopped) try { process.kill(pid, 'SIGCONT') } catch {} }
+  try {
+    process.kill(postmaster, 'SIGSTOP') // first: from now on it starts no more
+    for (const { pid } of await admin<Array<{ pid: number }>>`SELECT pid FROM pg_stat_activity`) stopped.push(pid)
+    for (const pid of stopped) process.kill(pid, 'SIGSTOP')
+  } catch (error) {
+    thaw()
+    throw error
+  }
+  return thaw
+}
 
 /** Takes the lines that pino would write; its children share the stream. */
 function captureLog (log: object, lines: string[]): void {

@@ -77,6 +77,8 @@ export function configFor (t: Test, databaseUrl: string, redisUrl: string, overr
     keyPrefix: 'kg',
     // Longer than any test: what a test sees delivered was delivered by the change itself, by a reconnect, or because it asked.
     relayIntervalMs: 60_000,
+    redisTimeoutMs: 1000,
+    databaseTimeoutMs: 2000,
     logLevel: 'silent',
     ...overrides
   }

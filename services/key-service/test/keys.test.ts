@@ -77,6 +77,16 @@ test('key-service over HTTP', async t => {
     for (const [query, status] of [['limit=0', 422], ['limit=101', 422], ['limit=x', 400], ['sort=hint', 422], ['status=deleted', 422], ['cursor=x', 400], ['filter=x', 400], [`cursor=${Buffer.from(JSON.stringify(['-createdAt', 'x', ids[0]])).toString('base64url')}`, 400]] as const) {
       t.equal((await call('GET', `/projects/${projectId}/keys?${query}`)).status, status, query)
     }
+    const moments = ['2020-13-41T99:00:00.000Z', '2021-02-29T00:00:00.000Z', '2020-01-01T24:00:00.000Z', '0000-01-01T00:00:00.000Z', '2020-01-01T00:00:00Z']
+    for (const moment of moments) {
+      for (const [path, sort, id] of [[`/projects/${projectId}/keys`, '-createdAt', ids[0]], [`/projects/${projectId}/keys`, 'createdAt', ids[0]], ['/projects', '-createdAt', projectId]]) {
+        const cursor = Buffer.from(JSON.stringify([sort, moment, id])).toString('base64url')
+        t.match(await call('GET', `${path}?cursor=${cursor}${path === '/projects' ? '' : `&sort=${sort}`}`), { status: 400, body: { code: 'invalid_cursor' } }, `${path} after ${moment}, which never was`)
+      }
+    }
+    for (const moment of ['0001-01-01T00:00:00.000Z', '9999-12-31T23:59:59.999Z', '2024-02-29T00:00:00.000Z']) {
+      t.equal((await call('GET', `/projects/${projectId}/keys?cursor=${Buffer.from(JSON.stringify(['-createdAt', moment, ids[0]])).toString('base64url')}`)).status, 200, moment)
+    }
     t.match(await call('GET', `/projects/${unknownProject}/keys`), { status: 404 })
 
     const first = await call('GET', '/projects?limit=1')
@@ -149,6 +159,24 @@ test('key-service over HTTP', async t => {
     t.match((await verify(secret)).record, { keyVersion: 2, policies: { owner: 'key', list: [{ name: 'own', algorithm: 'fixed' }] } }, 'the key\'s own list replaces the project\'s')
     t.match(await app.metrics(), /key_service_verifications_total\{outcome="found",service="key-service"\} \d/)
     t.match(await app.metrics(), /key_service_outbox_undelivered\{service="key-service"\} 0/)
+  })
+
+  await t.test('whenStoreIsDown: kept, told to gateways, and written only when it is not local', async t => {
+    const list = [{ name: 'pay', limit: 3, windowSeconds: 60, whenStoreIsDown: 'closed' }, { name: 'free', limit: 9, windowSeconds: 1, whenStoreIsDown: 'open' }, { name: 'usual', limit: 9, windowSeconds: 60, whenStoreIsDown: 'local' }]
+    const told = list.map(({ whenStoreIsDown, ...policy }) => ({ ...policy, algorithm: 'sliding', partition: 'key', ...whenStoreIsDown !== 'local' && { whenStoreIsDown } }))
+    const projectId = await newProject({ name: 'P', policies: list })
+    t.strictSame((await call('GET', `/projects/${projectId}`)).body.policies, told)
+    const key = await newKey(projectId)
+    const ofProject = await verify(key.secret)
+    t.ok(Compile(VerificationOutcome).Check(ofProject), 'the shape of the contract')
+    t.strictSame(ofProject.record.policies, { owner: 'project', list: told })
+
+    const edited = await call('PATCH', key.at, { policies: list.slice(1) })
+    t.strictSame(edited.body.policies, told.slice(1))
+    t.strictSame((await call('GET', key.at)).body, edited.body)
+    t.strictSame((await verify(key.secret)).record.policies, { owner: 'key', list: told.slice(1) })
+    const again = await call('PATCH', key.at, { policies: edited.body.policies })
+    t.strictSame(again.body, { ...edited.body, version: 3, effectiveAt: again.body.effectiveAt }, 'what was answered can be sent back')
   })
 
   await t.test('K2 rotate: the old secret is unknown at once; with a grace both are found', async t => {
@@ -265,7 +293,8 @@ test('key-service over HTTP', async t => {
       [{ scopes: ['submissions', 'nonsense'] }, '/scopes/1'], [{ scopes: ['Submissions'] }, '/scopes/0'],
       [{ name: '' }, '/name'], [{ name: 'x'.repeat(101) }, '/name'], [{ name: 'a\u0000b' }, '/name'], [{ description: 'x'.repeat(401) }, '/description'], [{ description: '\u0000' }, '/description'],
       [{ policies: [] }, '/policies'], [{ policies: [{ name: 'p', limit: 0, windowSeconds: 1 }] }, '/policies/0/limit'], [{ policies: [{ name: 'p', limit: 1 }] }, '/policies/0/window'],
-      [{ policies: [{ name: 'p\u0000', limit: 1, windowSeconds: 1 }] }, '/policies/0/name'], [{ policies: [{ name: 'p', limit: 1, windowSeconds: 1, algorithm: 'leaky' }] }, '/policies/0/algorithm']
+      [{ policies: [{ name: 'p\u0000', limit: 1, windowSeconds: 1 }] }, '/policies/0/name'], [{ policies: [{ name: 'p', limit: 1, windowSeconds: 1, algorithm: 'leaky' }] }, '/policies/0/algorithm'],
+      [{ policies: [{ name: 'p', limit: 1, windowSeconds: 1, whenStoreIsDown: 'refuse' }] }, '/policies/0/whenStoreIsDown']
     ]
     for (const [body, pointer] of cases) {
       for (const [method, path] of [['POST', `/projects/${projectId}/keys`], ['PATCH', key.at]] as const) {
@@ -284,7 +313,7 @@ test('key-service over HTTP', async t => {
       ...['id', 'hash', 'digest', 'projectId', 'tenantId', 'status', 'version', 'lastUsedAt', 'createdBy', 'secret', 'sealed', '__proto__x'].map(field => ({ name: 'x', [field]: 'y' })),
       { name: 1 }, { name: null }, { name: ['x'] }, { name: 'x', scopes: 'submissions' }, { name: 'x', scopes: [1] }, { name: 'x', scopes: null }, { name: 'x', allowedForAll: 'true' }, { name: 'x', allowedForAll: 1 }, { name: 'x', allowedForAll: null },
       { name: 'x', expiresAt: 5 }, { name: 'x', expiresAt: {} }, { name: 'x', allowedHosts: '192.0.2.1' }, { name: 'x', allowedHosts: [null] }, { name: 'x', policies: {} }, { name: 'x', policies: [{}] }, { name: 'x', policies: [{ name: 'p', limit: 1.5, windowSeconds: 1 }] },
-      { name: 'x', policies: [{ name: 'p', limit: 1, windowSeconds: 1, whenStoreIsDown: 'open' }] }, { name: 'x', description: 5 }
+      { name: 'x', policies: [{ name: 'p', limit: 1, windowSeconds: 1, whenStoreIsDown: false }] }, { name: 'x', policies: [{ name: 'p', limit: 1, windowSeconds: 1, whenRedisIsDown: 'open' }] }, { name: 'x', description: 5 }
     ]) {
       t.match(await call('POST', `/projects/${projectId}/keys`, body), { status: 400, body: { status: 400 } }, `POST ${JSON.stringify(body)}`)
       t.match(await call('PATCH', key.at, body), { status: 400 }, `PATCH ${JSON.stringify(body)}`)
@@ -298,7 +327,7 @@ test('key-service over HTTP', async t => {
   await t.test('bad bodies on every route that takes one are problems, never 500', async t => {
     const projectId = await newProject()
     const key = await newKey(projectId)
-    const raw = async (method: string, path: string, payload: string, type = 'application/json') =>
+    const raw = async (method: string, path: string, payload: string | Buffer, type = 'application/json') =>
       await app.app.inject({ method: method as 'POST', url: `/v1${path}`, headers: { authorization: `Bearer ${tokens.all}`, 'content-type': type }, payload })
     for (const [method, path] of [['POST', '/projects'], ['PATCH', `/projects/${projectId}`], ['POST', `/projects/${projectId}/keys`], ['PATCH', key.at], ['POST', '/verifications'], ['POST', `${key.at}/rotate`], ['POST', `${key.at}/revoke`], ['POST', `${key.at}/disable`]] as const) {
       for (const [payload, type, status] of [
@@ -309,6 +338,13 @@ test('key-service over HTTP', async t => {
         t.match(response, { statusCode: status, headers: { 'content-type': /application\/problem\+json/ } }, `${method} ${path} ${payload.slice(0, 20)}`)
       }
     }
+    const create = async (payload: string | Buffer, type?: string) => await raw('POST', '/projects', payload, type)
+    t.match(await create(Buffer.from('{"name":"\xff\xfe"}', 'latin1')), { statusCode: 400, body: /not UTF-8/ }, 'bytes that are no text are not stored as U+FFFD')
+    t.match(await create('{"name":"x"}', 'application/json; charset=iso-8859-1'), { statusCode: 415, body: /UTF-8/ })
+    t.match(await create('{"name":"x"}', 'application/merge-patch+json;foo=bar; charset="utf-16"'), { statusCode: 415 })
+    for (const type of ['application/json; charset=utf-8', 'application/json;charset="UTF-8"', 'application/json; foo=bar']) t.equal((await create('{"name":"Bücher 📚"}', type)).json().name, 'Bücher 📚', type)
+    for (const body of ['{"__proto__":{"name":"x"}}', '{"name":"x","constructor":{"prototype":{}}}']) t.match(await create(body), { statusCode: 400, body: /__proto__/ }, body)
+    t.match(await create('{"__proto__":{}'), { statusCode: 400, body: /not valid JSON/ })
     t.equal((await raw('POST', `${key.at}/rotate`, '')).statusCode, 200, 'an announced but empty body is no body')
     t.equal((await raw('POST', '/projects', '')).statusCode, 400)
     for (const digest of ['', 'x', 'A'.repeat(44), `${'A'.repeat(42)}B`, `${'A'.repeat(42)}\u0000`]) t.match(await call('POST', '/verifications', { digest }), { status: 422 }, JSON.stringify(digest))

@@ -59,11 +59,12 @@ test('names and texts', async t => {
 test('faults of policies point into the request', async t => {
   t.same(acceptPolicies([{ name: 'a', limit: 0, windowSeconds: 60 }]).faults.map(fault => fault.pointer), ['/policies/0/limit'])
   t.same(acceptPolicies([{ name: 'a', limit: 100_001, window: '60s' }]).faults.map(fault => fault.pointer), ['/policies/0/limit'])
+  t.same(acceptPolicies([{ name: 'a', limit: 5, windowSeconds: 60, whenStoreIsDown: 'maybe' }]).faults, [{ pointer: '/policies/0/whenStoreIsDown', message: 'must be "local" or "open" or "closed", not "maybe"' }])
   t.same(acceptPolicies([{ name: 'a', limit: 5, window: '1m' }]), { policies: [{ name: 'a', limit: 5, windowSeconds: 60, algorithm: 'sliding', partition: 'key' }], faults: [] })
 })
 
 test('a cursor belongs to one list in one order', async t => {
-  const accepts = { value: /^v/, id: /^i/ }
+  const accepts = { value: (value: string) => value.startsWith('v'), id: /^i/ }
   const cursor = writeCursor('name', { value: 'v1', id: 'i1' })
   t.same(readCursor(cursor, 'name', accepts), { value: 'v1', id: 'i1' })
   t.throws(() => readCursor(cursor, '-name', accepts), like({ problem: { status: 400 } }))
@@ -74,7 +75,7 @@ test('a cursor belongs to one list in one order', async t => {
 
 test('which errors mean that the database is away', async t => {
   const withCode = (code: string) => Object.assign(new Error('x'), { code })
-  for (const code of ['ECONNREFUSED', 'CONNECT_TIMEOUT', 'CONNECTION_CLOSED', '08006', '53300', '57P01', '57P03', '57014', '25006', '40001', '40P01', '55P03', '58030']) t.ok(isUnavailable(withCode(code)), code)
+  for (const code of ['NO_ANSWER', 'ECONNREFUSED', 'CONNECT_TIMEOUT', 'CONNECTION_CLOSED', '08006', '53300', '57P01', '57P03', '57014', '25006', '40001', '40P01', '55P03', '58030']) t.ok(isUnavailable(withCode(code)), code)
   for (const code of ['23505', '22P02', '42P01', 'FST_ERR_VALIDATION', '']) t.notOk(isUnavailable(withCode(code)), code)
   const cause = withCode('57P01')
   t.equal(unwrap(new DrizzleQueryError('SELECT $1', ['a digest'], cause)), cause, 'the statement and its parameters go no further')
@@ -107,6 +108,13 @@ test('missing and wrong variables are named all at once, without their secrets',
   t.match(readConfig(env), { config: { host: '127.0.0.1', port: 8082, keyPrefix: 'kg', relayIntervalMs: 500, logLevel: 'info', metricsPort: undefined }, warnings: [] })
   t.throws(() => readConfig({ ...env, KEYGATE_PEPPER: 'hunter2' }), like({ message: /^(?!.*hunter2).*KEYGATE_PEPPER/s }))
   t.throws(() => readConfig({ ...env, DATABASE_URL: 'postgres://u:hunter2@h:x/d' }), like({ message: /^(?!.*hunter2).*DATABASE_URL is not a URL/s }))
+  for (const [wrong, fault] of [
+    [{ DATABASE_URL: 'postgres://u:%zz@h/db' }, /^DATABASE_URL holds a %.*%25/],
+    [{ DATABASE_URL: 'mysql://h/db' }, /^DATABASE_URL must begin with postgres:\/\/ or postgresql:\/\//],
+    [{ REDIS_URL: 'redis://127.0.0.1:99999' }, /^REDIS_URL names the port 99999.*65535/],
+    [{ REDIS_URL: 'redis://' }, /^REDIS_URL names no host/]
+  ] as const) t.throws(() => readConfig({ ...env, ...wrong }), like({ faults: [fault] }))
+  t.throws(() => readConfig({ ...env, KEYGATE_PEPPER: undefined, DATABASE_URL: 'x', KEYGATE_KEY_PREFIX: '1' }), like({ faults: [/KEYGATE_PEPPER/, /DATABASE_URL/, /KEYGATE_KEY_PREFIX/] }), 'whatever kind they are')
   t.throws(() => readConfig({ ...env, KEYGATE_KEY_PREFIX: 'key' }), like({ message: /KEYGATE_KEY_PREFIX/ }))
   t.throws(() => readConfig({ ...env, KEYGATE_PORT: '70000', LOG_LEVEL: 'loud' }), like({ faults: [/KEYGATE_PORT/, /LOG_LEVEL/] }))
 })

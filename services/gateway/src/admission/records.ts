@@ -12,6 +12,10 @@ export interface Entry {
   begunAt: number
   /** The same on the monotonic clock, milliseconds. */
   begunMs: number
+  /** The look-up's place in the feed of changes. */
+  cursor: string
+  /** When the last confirmation of it, by its look-up or by the script, began. Monotonic milliseconds. */
+  confirmedMs: number
 }
 
 /** `fence`: the incarnation that the look-up was begun for, only after a `stale` answer. */
@@ -27,11 +31,13 @@ interface Flight {
 }
 
 export interface RecordsOptions {
-  keyService: KeyServiceClient
+  keyService: Pick<KeyServiceClient, 'verify'>
   connection: Pick<RedisConnection, 'generation'>
   recordTtlMs: number
   /** Least time between two attempts to refresh old records while key-service does not answer, milliseconds. */
   retryMs?: number
+  /** Most that a request with an old record waits for a new one, milliseconds. */
+  patienceMs?: number
   /** Most that a queued look-up waits for the one before it, milliseconds. */
   queueMs?: number
   /** Most records kept; the one looked up longest ago goes first. */
@@ -51,9 +57,11 @@ export class Records {
   readonly #queued = new Map<string, Flight>()
   #events = 0
   #lastFailureMs = -Infinity
+  #isInDoubt = false
+  #isProbing = false
 
   constructor (options: RecordsOptions) {
-    this.#options = { retryMs: 1000, queueMs: 25, capacity: 100_000, nowMs: () => performance.now(), ...options }
+    this.#options = { retryMs: 1000, patienceMs: 250, queueMs: 25, capacity: 100_000, nowMs: () => performance.now(), ...options }
   }
 
   /** A moment in the order of this process's events: arrivals, replies and beginnings of look-ups. */
@@ -86,6 +94,33 @@ export class Records {
     return toFound(await flight.result, flight.fence)
   }
 
+  /** The record that is held, if any. Only for one who knows another way to confirm it. */
+  held (digest: string): Entry | undefined {
+    return this.#entries.get(digest)
+  }
+
+  /** The record from a look-up begun after a moment, for a request that no script will confirm. @throws {KeyServiceUnavailableError} */
+  async findBegunAfter (digest: string, moment: number): Promise<Found> {
+    return toFound(await this.#begunAfter(digest, moment).result)
+  }
+
+  /** True for about a second after key-service did not answer: it need not be asked for every request. */
+  get keyServiceIsAway (): boolean {
+    return this.#options.nowMs() - this.#lastFailureMs < this.#options.retryMs
+  }
+
+  /** The oldest cursor of the records held, after those were forgotten that nothing has confirmed since `confirmedAfterMs`. */
+  oldestCursor (confirmedAfterMs: number): string | undefined {
+    let oldest: string | undefined
+    for (const [digest, { cursor, confirmedMs }] of this.#entries) {
+      if (confirmedMs < confirmedAfterMs) this.#entries.delete(digest)
+      else if (oldest === undefined || BigInt(cursor) < BigInt(oldest)) oldest = cursor
+    }
+    return oldest
+  }
+
+  clear (): void { this.#entries.clear() }
+
   /** Forgets a record that was found not to be current, unless a newer one has taken its place. */
   drop (entry: Entry): void {
     if (this.#entries.get(entry.digest) === entry) this.#entries.delete(entry.digest)
@@ -95,14 +130,31 @@ export class Records {
     return this.#options.nowMs() - entry.begunMs >= this.#options.recordTtlMs
   }
 
-  /** Asks again for an old record. While key-service is away the old one goes on: the script still confirms it. */
+  /**
+   * Asks again for an old record. While key-service does not answer the old one goes on, since the script still confirms it: nobody
+   * waits longer than `patienceMs`, and once it is in doubt one look-up a second tries, whatever the number of keys and requests.
+   */
   async #refresh (old: Entry): Promise<Entry | null> {
-    if (this.#options.nowMs() - this.#lastFailureMs < this.#options.retryMs) return old
+    if (this.#isInDoubt && (this.#isProbing || this.keyServiceIsAway)) return old
+    const isProbe = this.#isProbing = this.#isInDoubt
+    let timer: NodeJS.Timeout | undefined
+    const patience = new Promise<Entry>(resolve => {
+      timer = setTimeout(() => {
+        this.#isInDoubt = true
+        this.#lastFailureMs = this.#options.nowMs()
+        resolve(old)
+      }, this.#options.patienceMs)
+    })
+    const flight = this.#any(old.digest)
+    const settled = flight.result.finally(() => { if (isProbe) this.#isProbing = false })
     try {
-      return await this.#any(old.digest).result
+      return await Promise.race([settled, patience])
     } catch (error) {
       if (!(error instanceof KeyServiceUnavailableError)) throw error
       return old
+    } finally {
+      clearTimeout(timer)
+      settled.catch(() => {})
     }
   }
 
@@ -161,8 +213,10 @@ export class Records {
     const begun = { begunAt, begunMs: this.#options.nowMs(), generation: this.#options.connection.generation }
     try {
       const answer = await this.#options.keyService.verify(digest)
-      return answer.outcome === 'unknown' ? this.#forget(digest, begunAt) : this.#keep({ digest, record: answer.record, ...begun })
+      this.#isInDoubt = false
+      return answer.outcome === 'unknown' ? this.#forget(digest, begunAt) : this.#keep({ digest, record: answer.record, cursor: answer.cursor, confirmedMs: begun.begunMs, ...begun })
     } catch (error) {
+      this.#isInDoubt = true
       this.#lastFailureMs = this.#options.nowMs()
       throw error
     }

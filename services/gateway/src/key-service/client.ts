@@ -1,4 +1,4 @@
-import { VerificationOutcome } from '@keygate/contracts'
+import { ChangesPage, VerificationOutcome } from '@keygate/contracts'
 import { Compile } from 'typebox/compile'
 import { Pool } from 'undici'
 
@@ -13,26 +13,39 @@ export class KeyServiceUnavailableError extends Error {
 export interface KeyServiceClient {
   /** Which key has the secret with this digest? @throws {KeyServiceUnavailableError} */
   verify: (digest: string) => Promise<VerificationOutcome>
+  /** Versions raised since a cursor; `gone` when they are no longer kept. @throws {KeyServiceUnavailableError} */
+  changes: (after: string | undefined) => Promise<ChangesPage | 'gone'>
   close: () => Promise<void>
 }
 
 const outcome = Compile(VerificationOutcome)
+const changesPage = Compile(ChangesPage)
 
 /** Asks key-service over HTTP. Only digests travel, never a secret. */
 export function createKeyServiceClient ({ url, token, timeoutMs }: { url: string, token: string, timeoutMs: number }): KeyServiceClient {
   const pool = new Pool(url, { connections: 8, connect: { timeout: timeoutMs } })
   const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json', accept: 'application/json' }
+  const call = async (method: 'GET' | 'POST', path: string, body?: object): Promise<{ status: number, body: unknown }> => {
+    try {
+      const response = await pool.request({ method, path, headers, body: body === undefined ? null : JSON.stringify(body), signal: AbortSignal.timeout(timeoutMs) })
+      return { status: response.statusCode, body: await response.body.json() }
+    } catch (error) {
+      throw new KeyServiceUnavailableError((error as Error).message, { cause: error })
+    }
+  }
   return {
     async verify (digest) {
-      try {
-        const response = await pool.request({ method: 'POST', path: '/v1/verifications', headers, body: JSON.stringify({ digest }), signal: AbortSignal.timeout(timeoutMs) })
-        const body: unknown = await response.body.json()
-        if (response.statusCode !== 200) throw new KeyServiceUnavailableError(`status ${response.statusCode}`)
-        if (!outcome.Check(body)) throw new KeyServiceUnavailableError('its answer has an unknown shape')
-        return body
-      } catch (error) {
-        throw error instanceof KeyServiceUnavailableError ? error : new KeyServiceUnavailableError((error as Error).message, { cause: error })
-      }
+      const { status, body } = await call('POST', '/v1/verifications', { digest })
+      if (status !== 200) throw new KeyServiceUnavailableError(`status ${status}`)
+      if (!outcome.Check(body)) throw new KeyServiceUnavailableError('its answer has an unknown shape')
+      return body
+    },
+    async changes (after) {
+      const { status, body } = await call('GET', `/v1/changes${after === undefined ? '' : `?after=${after}`}`)
+      if (status === 410) return 'gone'
+      if (status !== 200) throw new KeyServiceUnavailableError(`status ${status}`)
+      if (!changesPage.Check(body)) throw new KeyServiceUnavailableError('its answer has an unknown shape')
+      return body
     },
     close: async () => { await pool.destroy() }
   }

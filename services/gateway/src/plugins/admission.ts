@@ -1,6 +1,6 @@
 import { normalizeIP } from '@fastify/rate-limit'
 import type { KeyRecord } from '@keygate/contracts'
-import { StoreUnavailableError, draft7Headers, hashAddress, type RedisStore } from '@keygate/rate-limit'
+import { StoreUnavailableError, draft7Headers, hashAddress } from '@keygate/rate-limit'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { admit, type AdmitOptions } from '../admission/admit.ts'
@@ -22,10 +22,8 @@ declare module 'fastify' {
   }
 }
 
-export interface AdmissionOptions extends AdmitOptions { store: RedisStore }
-
 /** Steps 2 to 5: credentials, verify, authorize, decide. Each refusal ends the request before its body is read. */
-export const admission = fp<AdmissionOptions>(async (app, options) => {
+export const admission = fp<AdmitOptions>(async (app, options) => {
   app.decorateRequest('principal', null)
 
   app.decorate('admitKey', async (request: FastifyRequest, reply: FastifyReply) => {
@@ -50,20 +48,23 @@ export const admission = fp<AdmissionOptions>(async (app, options) => {
       judge: record => authorize(record, attempt),
       limits: record => limitsOfKey(record, api, operation, () => hashAddress(normalizeIP(request.ip)))
     }, options)
-    if (admission.outcome === 'refused') return await reply.refuse(admission.code, admission.decision)
+    if (admission.outcome === 'refused') return await reply.refuse(admission.code, admission)
     request.principal = admission.record
-    reply.headers(draft7Headers(admission.decision))
+    if (admission.decision !== undefined) reply.headers(draft7Headers(admission.decision))
   })
 
   app.decorate('admitAddress', async (request: FastifyRequest, reply: FastifyReply) => {
     const { api } = routeOf(request)
+    const limits = { cost: 1, limits: limitsOfAddress(api, hashAddress(normalizeIP(request.ip))) }
     try {
-      const decision = await options.store.decide({ cost: 1, limits: limitsOfAddress(api, hashAddress(normalizeIP(request.ip))) })
-      if (decision.outcome === 'limited') return await reply.refuse('limited', decision)
+      const decision = await options.limiter.decide(limits)
+      if (decision.outcome === 'limited') return await reply.refuse('limited', { decision })
       if (decision.outcome === 'admitted') reply.headers(draft7Headers(decision))
     } catch (error) {
       if (!(error instanceof StoreUnavailableError)) throw error
-      return await reply.refuse('store_unavailable')
+      const alone = options.limiter.decideAlone(limits)
+      if (alone.outcome === 'limited') return await reply.refuse('limited', { alone })
+      if (alone.outcome === 'closed') return await reply.refuse('store_unavailable')
     }
   })
 }, { name: 'admission', dependencies: ['refusals', 'credentials'] })

@@ -26,6 +26,9 @@ export const ingress = fp(async app => {
     }
     const hosts = raw.rawHeaders.filter((_, i) => i % 2 === 0).filter(name => name.toLowerCase() === 'host').length
     if (hosts !== 1 || !hostPattern.test(raw.headers.host ?? '')) throw bad('invalid_host', 'Send exactly one Host header with a name or address and at most a port.')
+    // RFC 9112 section 6.1: another coding, or one on HTTP/1.0, is how two readers are made to disagree about where a body ends.
+    const coding = raw.headers['transfer-encoding']
+    if (coding !== undefined && (coding.toLowerCase() !== 'chunked' || raw.httpVersion !== '1.1')) throw bad('invalid_transfer_encoding', 'Send the body with Content-Length, or over HTTP/1.1 with Transfer-Encoding: chunked and nothing else.')
     const path = (raw.url ?? '').split('?', 1)[0] ?? ''
     if (!path.startsWith('/')) throw bad('invalid_target', 'Send the path of the operation as the request\'s target, beginning with a slash.')
     if (ambiguousPath.test(path)) throw bad('ambiguous_path', 'The path has dot segments, empty segments or an encoded slash. Send it in its plain form.')

@@ -1,4 +1,3 @@
-import { STATUS_CODES } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { Agent, errors } from 'undici'
@@ -28,7 +27,8 @@ export const proxy = fp<{ timeoutMs: number }>(async (app, { timeoutMs }) => {
     const target = new URL(api.upstream)
     const clientLeft = new AbortController()
     const onClose = (): void => { if (!reply.raw.writableFinished) clientLeft.abort() }
-    reply.raw.once('close', onClose)
+    if (reply.raw.destroyed) onClose() // it left while the key was being checked: the event is over
+    else reply.raw.once('close', onClose)
     try {
       const answer = await agent.request({
         origin: target.origin,
@@ -42,7 +42,7 @@ export const proxy = fp<{ timeoutMs: number }>(async (app, { timeoutMs }) => {
         responseHeaders: 'raw'
       })
       for (const [name, value] of returnedHeaders(answer.headers as unknown as Buffer[] | string[])) reply.header(name, value)
-      reply.code(STATUS_CODES[answer.statusCode] === undefined ? 502 : answer.statusCode)
+      reply.code(answer.statusCode)
       return await reply.send(answer.body)
     } catch (error) {
       if (clientLeft.signal.aborted) return reply.hijack()
@@ -57,7 +57,9 @@ function hasBody ({ headers }: FastifyRequest): boolean {
   return headers['transfer-encoding'] !== undefined || (headers['content-length'] ?? '0') !== '0'
 }
 
-function failureOf (error: Error): RefusalCode {
+function failureOf (error: Error & { code?: string }): RefusalCode {
+  // It may have answered, 413 say, and closed without reading on; what was sent before the reset cannot be read any more.
+  if (error.code === 'EPIPE') return 'upstream_closed'
   return error instanceof errors.HeadersTimeoutError || error instanceof errors.ConnectTimeoutError || error instanceof errors.BodyTimeoutError
     ? 'upstream_timeout'
     : 'upstream_unreachable'

@@ -1,19 +1,20 @@
 import rateLimit from '@fastify/rate-limit'
-import { createFastifyStore, draft7Headers, violatedPolicies, wholeSeconds, type Decision, type RedisStore } from '@keygate/rate-limit'
+import { createFastifyStore, draft7Headers, violatedPolicies, wholeSeconds, type Limiter } from '@keygate/rate-limit'
 import { sendProblem } from '@keygate/service-kit'
 import type { FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Numbers } from '../admission/candidate.ts'
 import { refusals as table, type RefusalCode } from '../errors.ts'
 import type { Metrics } from '../metrics.ts'
 
 declare module 'fastify' {
   interface FastifyReply {
-    /** Answers a refusal; `decision` is the limiter's, where it made one. */
-    refuse: (code: RefusalCode, decision?: Decision) => Promise<FastifyReply>
+    /** Answers a refusal, with the numbers behind it where there are any. */
+    refuse: (code: RefusalCode, numbers?: Numbers) => Promise<FastifyReply>
   }
 }
 
-export interface RefusalOptions { store: RedisStore, metrics: Metrics, limit: number, realm: string }
+export interface RefusalOptions { limiter: Limiter, metrics: Metrics, limit: number, realm: string }
 
 /** What guessing and scanning look like: only these are counted against an address, never against a key. */
 const countedStatuses: number[] = [401, 403, 404]
@@ -22,23 +23,22 @@ const countedStatuses: number[] = [401, 403, 404]
  * Answers refusals, and counts them per address (an IPv6 address by its /64, which one customer commonly holds).
  * Past the budget a refusal answers 429 with `Retry-After` alone: the pair would claim something about a key.
  */
-export const refusals = fp<RefusalOptions>(async (app, { store, metrics, limit, realm }) => {
+export const refusals = fp<RefusalOptions>(async (app, { limiter, metrics, limit, realm }) => {
   await app.register(rateLimit, {
     global: false,
     max: limit,
     timeWindow: 60_000,
-    store: createFastifyStore(store, 'refusals')
+    store: createFastifyStore({ decide: async request => await limiter.decideAnyway(request) }, 'refusals')
   })
   const countRefusal = app.createRateLimit()
   const challenge = `Basic realm="${realm}", charset="UTF-8"` // RFC 7617 section 2: the realm is required
 
-  app.decorateReply('refuse', async function (this: FastifyReply, code: RefusalCode, decision?: Decision): Promise<FastifyReply> {
+  app.decorateReply('refuse', async function (this: FastifyReply, code: RefusalCode, { decision, alone }: Numbers = {}): Promise<FastifyReply> {
     const { request } = this
     const { status, detail } = table[code]
     if (countedStatuses.includes(status)) {
-      // Without Redis the refusal itself still stands; it is only not counted.
-      const count = await countRefusal(request).catch(() => undefined)
-      if (count !== undefined && !count.isAllowed && count.isExceeded) {
+      const count = await countRefusal(request)
+      if (!count.isAllowed && count.isExceeded) {
         metrics.refusals.inc({ code: 'too_many_refusals' })
         return await sendProblem(request, this.header('retry-after', wholeSeconds(count.ttl)), { code: 'too_many_refusals', ...table.too_many_refusals })
       }
@@ -47,8 +47,9 @@ export const refusals = fp<RefusalOptions>(async (app, { store, metrics, limit, 
     if (status === 401) this.header('www-authenticate', challenge)
     else if (decision !== undefined) this.headers(draft7Headers(decision))
     if (status === 503) this.header('retry-after', '1')
-    const violated = code === 'limited' && decision !== undefined
-      ? { type: 'https://iana.org/assignments/http-problem-types#quota-exceeded', 'violated-policies': violatedPolicies(decision) }
+    if (alone !== undefined && alone.retryAfterMs > 0) this.header('retry-after', wholeSeconds(alone.retryAfterMs))
+    const violated = code === 'limited'
+      ? { type: 'https://iana.org/assignments/http-problem-types#quota-exceeded', 'violated-policies': alone?.violated ?? (decision === undefined ? [] : violatedPolicies(decision)) }
       : {}
     return await sendProblem(request, this, { code, status, detail, ...violated })
   })

@@ -1,9 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { PgDatabase } from 'drizzle-orm/pg-core'
-import { drizzle, type PostgresJsQueryResultHKT } from 'drizzle-orm/postgres-js'
+import type { PostgresJsQueryResultHKT } from 'drizzle-orm/postgres-js'
 import postgres from 'postgres'
-import { isRepeatable, unwrap } from './failures.ts'
-import { createTransactions } from './transactions.ts'
+import { isRepeatable } from './failures.ts'
+import { createLanes } from './lanes.ts'
+import { inTransaction } from './transactions.ts'
 
 /** What runs statements: a connection of the pool, or a transaction. */
 export type Executor = PgDatabase<PostgresJsQueryResultHKT>
@@ -16,38 +17,40 @@ export interface Database {
   close: () => Promise<void>
 }
 
-/** Bounds that the server holds for every session, in milliseconds: nobody waits for ever behind a lock or a lost client. */
-const sessionLimits = { statement_timeout: 5000, lock_timeout: 2000, idle_in_transaction_session_timeout: 5000 }
+export interface DatabaseOptions {
+  /** Connections for single statements, and as many again for transactions; each is made when it is first needed. */
+  max?: number
+  /** How long a statement may take, waiting for a lock included, and connecting too. */
+  timeoutMs?: number
+}
 
-/** A pool for single statements and one for transactions; both connect when they are first used. */
-export function openDatabase (url: string, { max = 10 }: { max?: number } = {}): Database {
-  const options = { ...clientOptions, connection: { ...sessionLimits, application_name: 'keygate-key-service' } }
-  const client = postgres(url, { ...options, max })
-  const db: Executor = drizzle(client)
-  const transactions = createTransactions(onclose => postgres(url, { ...options, max: 1, onclose }), max)
+/** How much later than the server we give up on a statement ourselves: one that works ends it, and says so. */
+const graceMs = 500
+
+/** Every failure that means "not now", a silent server too, is one that `isUnavailable` knows. */
+export function openDatabase (url: string, { max = 10, timeoutMs = 2000 }: DatabaseOptions = {}): Database {
+  const options = {
+    ...clientOptions,
+    max: 1,
+    connect_timeout: timeoutMs / 1000,
+    // Held by the server for every session, in milliseconds: nobody waits for ever behind a lock or a lost client.
+    connection: { statement_timeout: timeoutMs, idle_in_transaction_session_timeout: 5000, application_name: 'keygate-key-service' }
+  }
+  const lanes = () => createLanes(onclose => postgres(url, { ...options, onclose }), { size: max, deadlineMs: timeoutMs + graceMs })
+  const [single, transactions] = [lanes(), lanes()]
   return {
-    run: async work => await withoutStatement(async () => await work(db)),
-    transaction: async work => await repeated(async () => await withoutStatement(async () => await transactions.run(work))),
-    close: async () => { await Promise.all([client.end({ timeout: 1 }), transactions.close()]) }
+    run: async work => await single.use(async ({ db }) => await work(db)),
+    transaction: async work => await repeated(async () => await transactions.use(async lane => await inTransaction(lane, work))),
+    close: async () => { await Promise.all([single.close(), transactions.close()]) }
   }
 }
 
 /** Shared with the migration's own client. `connect_timeout` is in seconds. */
 export const clientOptions = {
   connect_timeout: 2,
-  // The default waits up to 20 s before it tries again, which is how long we would stay away after the database is back.
-  backoff: (attempt: number) => Math.min(0.05 * 2 ** attempt, 0.5),
   // Arrays travel as text; asking the server for its types would cost a round trip per connection.
   fetch_types: false,
   onnotice: () => {}
-}
-
-async function withoutStatement<T> (work: () => Promise<T>): Promise<T> {
-  try {
-    return await work()
-  } catch (error) {
-    throw unwrap(error)
-  }
 }
 
 async function repeated<T> (work: () => Promise<T>): Promise<T> {

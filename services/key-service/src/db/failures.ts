@@ -2,7 +2,7 @@ import { DrizzleQueryError } from 'drizzle-orm'
 
 /** What a client of PostgreSQL meets when the server, or the way to it, is away. */
 const lostConnection = new Set([
-  'CONNECT_TIMEOUT', 'CONNECTION_CLOSED', 'CONNECTION_ENDED', 'CONNECTION_DESTROYED',
+  'NO_ANSWER', 'CONNECT_TIMEOUT', 'CONNECTION_CLOSED', 'CONNECTION_ENDED', 'CONNECTION_DESTROYED',
   'ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH'
 ])
 
@@ -26,6 +26,19 @@ export function unwrap (error: unknown): unknown {
 export function isUnavailable (error: Error): boolean {
   const code = codeOf(error)
   return lostConnection.has(code) || (isSqlState(code) && (classesOfTrouble.has(code.slice(0, 2)) || statesOfTrouble.has(code))) || statesToRepeat.has(code)
+}
+
+/** True when the connection that it came over is of no more use, or will not be in a moment. */
+export function endsConnection (error: unknown): boolean {
+  return error instanceof Error && (lostConnection.has(codeOf(error)) || ['FATAL', 'PANIC'].includes((error as { severity?: string }).severity ?? ''))
+}
+
+export function connectionLost (): Error {
+  return Object.assign(new Error('the connection was lost in the middle of the work'), { code: 'CONNECTION_CLOSED' })
+}
+
+export function noAnswer (ms: number): Error {
+  return Object.assign(new Error(`PostgreSQL did not answer in ${ms} ms`), { code: 'NO_ANSWER' })
 }
 
 export function isRepeatable (error: unknown): boolean {

@@ -100,7 +100,8 @@ export const policies = pgTable('policies', {
   limit: bigint('limit', { mode: 'number' }).notNull(),
   windowSeconds: integer('window_seconds').notNull(),
   algorithm: text('algorithm', { enum: ['sliding', 'fixed'] }).notNull(),
-  partition: text('partition', { enum: ['key', 'project', 'address'] }).notNull()
+  partition: text('partition', { enum: ['key', 'project', 'address'] }).notNull(),
+  whenStoreIsDown: text('when_store_is_down', { enum: ['local', 'open', 'closed'] }).notNull().default('local')
 }, table => [
   primaryKey({ columns: [table.projectId, table.keyId, table.name] })
 ])

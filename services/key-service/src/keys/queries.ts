@@ -1,6 +1,6 @@
 import type { PolicyBody } from '@keygate/contracts'
 import { sql, type SQL } from 'drizzle-orm'
-import { instantShape, readCursor, writeCursor } from '../cursor.ts'
+import { isInstant, readCursor, writeCursor } from '../cursor.ts'
 import type { Executor } from '../db/database.ts'
 import { policyList } from '../policies/repository.ts'
 import { isSearchable } from '../text.ts'
@@ -62,13 +62,13 @@ const orders = {
 }
 const keyId = /^key_[0-9A-Za-z]{22}$/
 // PostgreSQL knows no NUL.
-const name = /^[^\0]{1,200}$/u
+const isName = (value: string): boolean => /^[^\0]{1,200}$/u.test(value)
 
 /** One page of a project's keys. A page is cut by value and id of its last row, so rows that come or go shift nothing. */
 export async function listKeys (db: Executor, projectId: string, { search, status, sort, cursor, limit }: ListKeys): Promise<{ rows: KeyRow[], nextCursor: string | null }> {
   const order = orders[sort]
   const byName = sort.endsWith('name')
-  const after = cursor === undefined ? undefined : readCursor(cursor, sort, { value: byName ? name : instantShape, id: keyId })
+  const after = cursor === undefined ? undefined : readCursor(cursor, sort, { value: byName ? isName : isInstant, id: keyId })
   if (search !== undefined && !isSearchable(search)) return { rows: [], nextCursor: null }
   const conditions = [
     sql`k.project_id = ${projectId}`,

@@ -1,7 +1,8 @@
+import { ProblemError } from '@keygate/service-kit'
 import fp from 'fastify-plugin'
 
 /**
- * Bodies are JSON (also as `application/merge-patch+json`, RFC 7396) or absent; anything else is 415.
+ * Bodies are JSON (also as `application/merge-patch+json`, RFC 7396), which is UTF-8 (RFC 8259), or absent; anything else is 415.
  *
  * An empty body counts as absent even when a Content-Type announces JSON, as many clients do on POST and DELETE. A route whose
  * settings all have defaults gets the empty object then; one that needs a body answers 400.
@@ -9,14 +10,51 @@ import fp from 'fastify-plugin'
 export const bodyParsers = fp(async app => {
   const json = app.getDefaultJsonParser('error', 'error')
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser<string>(['application/json', 'application/merge-patch+json'], { parseAs: 'string' }, (request, body, done) => {
-    if (body === '') done(null, undefined)
-    else json(request, body, done)
+  app.addContentTypeParser<Buffer>(['application/json', 'application/merge-patch+json'], { parseAs: 'buffer' }, (request, body, done) => {
+    if (!isUtf8(request.headers['content-type'] ?? '')) {
+      done(new ProblemError({ status: 415, code: 'invalid_media_type', detail: 'JSON is UTF-8. Send it as that, without a charset or with charset=utf-8.' }))
+      return
+    }
+    const text = decode(body)
+    if (text === undefined) done(invalidJson('The body is not UTF-8. Encode it as that.'))
+    else if (text === '') done(null, undefined)
+    else json(request, text, (error, value) => { done(error !== null && isJson(text) ? invalidJson(forbiddenNames) : error, value) })
   })
   app.addHook('preValidation', async request => {
     if (request.body === undefined && request.routeOptions.config.bodyIsOptional === true) request.body = {}
   })
 }, { name: 'body-parsers' })
+
+/** What the default parser refuses although it is JSON: names that change what an object is made of. */
+const forbiddenNames = 'The body has a field "__proto__", or a "constructor" with a "prototype". No field has such a name; remove it.'
+
+function invalidJson (detail: string): ProblemError {
+  return new ProblemError({ status: 400, code: 'invalid_json_body', detail })
+}
+
+function isUtf8 (contentType: string): boolean {
+  return [...contentType.matchAll(/;\s*charset\s*=\s*"?([^";\s]*)/gi)].every(([, charset]) => /^utf-?8$/i.test(charset ?? ''))
+}
+
+const utf8 = new TextDecoder('utf-8', { fatal: true })
+
+/** Undefined when the bytes are no text. A Buffer's own decoding would put U+FFFD in place of what it cannot read. */
+function decode (bytes: Buffer): string | undefined {
+  try {
+    return utf8.decode(bytes)
+  } catch {
+    return undefined
+  }
+}
+
+function isJson (text: string): boolean {
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
+  }
+}
 
 declare module 'fastify' {
   interface FastifyContextConfig {

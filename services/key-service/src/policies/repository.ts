@@ -13,10 +13,11 @@ export async function replacePolicies (tx: Executor, { projectId, keyId }: Polic
   await tx.insert(policies).values(list.map((policy, position) => ({ projectId, keyId, position, ...policy })))
 }
 
-/** The list as JSON inside a larger statement; null when there is none. */
+/** The list as JSON inside a larger statement; null when there is none. `whenStoreIsDown` is told only when it is not `local`. */
 export function policyList (projectId: SQL, keyId: SQL): SQL {
   return sql`(
-    SELECT json_agg(json_build_object(
-      'name', l.name, 'limit', l."limit", 'windowSeconds', l.window_seconds, 'algorithm', l.algorithm, 'partition', l.partition
-    ) ORDER BY l.position) FROM policies l WHERE l.project_id = ${projectId} AND l.key_id = ${keyId})`
+    SELECT json_agg(json_strip_nulls(json_build_object(
+      'name', l.name, 'limit', l."limit", 'windowSeconds', l.window_seconds, 'algorithm', l.algorithm, 'partition', l.partition,
+      'whenStoreIsDown', nullif(l.when_store_is_down, 'local')
+    )) ORDER BY l.position) FROM policies l WHERE l.project_id = ${projectId} AND l.key_id = ${keyId})`
 }

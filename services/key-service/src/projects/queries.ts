@@ -1,6 +1,6 @@
 import type { PolicyBody } from '@keygate/contracts'
 import { sql } from 'drizzle-orm'
-import { instantShape, readCursor, writeCursor } from '../cursor.ts'
+import { isInstant, readCursor, writeCursor } from '../cursor.ts'
 import type { Executor } from '../db/database.ts'
 import { policyList } from '../policies/repository.ts'
 import type { ListProjects, Project } from './schemas.ts'
@@ -38,7 +38,7 @@ const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 /** One page, youngest first. `only` is the project that a bound token may see. */
 export async function listProjects (db: Executor, only: string | null, { cursor, limit }: ListProjects): Promise<{ rows: ProjectRow[], nextCursor: string | null }> {
   const sort = '-createdAt'
-  const after = cursor === undefined ? undefined : readCursor(cursor, sort, { value: instantShape, id: uuid })
+  const after = cursor === undefined ? undefined : readCursor(cursor, sort, { value: isInstant, id: uuid })
   const conditions = [
     sql`p.deleted_at IS NULL`,
     ...only === null ? [] : [sql`p.id = ${only}`],

@@ -1,0 +1,1 @@
+ALTER TABLE "policies" ADD COLUMN "when_store_is_down" text DEFAULT 'local' NOT NULL;
