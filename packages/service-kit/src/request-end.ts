@@ -31,16 +31,17 @@ export function watchRequests (app: FastifyInstance): (request: FastifyRequest, 
   return (request, { raw }) => {
     const start = performance.now()
     const { socket } = request.raw
-    const end = (): void => {
-      raw.off('finish', end)
-      raw.off('close', end)
-      const isWhole = raw.writableFinished
+    const end = (isWhole: boolean): void => {
+      raw.off('finish', onFinish)
+      raw.off('close', onClose)
       const clientLeft = !isWhole && (socket.readableEnded || socket.errored !== null)
       const status = clientLeft ? clientClosedRequest : raw.statusCode
       const seconds = (performance.now() - start) / 1000
       for (const listener of listeners) listener(request, { status, seconds, isCut: !isWhole && !clientLeft })
     }
-    raw.on('finish', end)
-    raw.on('close', end)
+    const onFinish = (): void => { end(true) }
+    const onClose = (): void => { end(false) }
+    raw.on('finish', onFinish)
+    raw.on('close', onClose)
   }
 }

@@ -82,7 +82,9 @@ test('what is wrong with a URL or a list of CIDRs, without its password', t => {
   t.end()
 })
 
-interface Run { child: ChildProcess, ended: Promise<{ code: number | null, signal: string | null, out: string, err: string }> }
+interface Ready { type: string, url: string, metricsUrl?: string }
+interface Ended { code: number | null, signal: string | null, out: string, err: string }
+interface Run { child: ChildProcess, ready: Promise<Ready>, ended: Promise<Ended> }
 
 /** test/service.ts as a process, with nothing of this one's environment but what it needs to run. */
 function run (t: Test, env: Record<string, string> = {}): Run {
@@ -92,28 +94,22 @@ function run (t: Test, env: Record<string, string> = {}): Run {
   child.stdout?.on('data', chunk => { out += String(chunk) })
   child.stderr?.on('data', chunk => { err += String(chunk) })
   t.teardown(() => { child.kill('SIGKILL') })
-  return { child, ended: new Promise(resolve => { child.once('close', (code, signal) => { resolve({ code, signal, out, err }) }) }) }
-}
-
-interface Ready { type: string, url: string, metricsUrl?: string }
-
-/** Its message to the parent; fails with what it said when it ends before. */
-async function ready ({ child, ended }: Run): Promise<Ready> {
-  return await Promise.race([
-    new Promise<Ready>(resolve => { child.once('message', message => { resolve(message as Ready) }) }),
-    ended.then(({ err }) => { throw new Error(err) })
-  ])
+  return {
+    child,
+    ready: new Promise(resolve => { child.once('message', message => { resolve(message as Ready) }) }),
+    ended: new Promise(resolve => { child.once('close', (code, signal) => { resolve({ code, signal, out, err }) }) })
+  }
 }
 
 test('a service tells its parent where it listens, and ends in order when it is asked to or its parent is gone', async t => {
   const [asked, left] = [run(t, { KEYGATE_METRICS_PORT: '0' }), run(t)]
-  const { type, url, metricsUrl } = await ready(asked)
+  const { type, url, metricsUrl } = await asked.ready
   t.equal(type, 'ready')
   t.equal((await fetch(url)).status, 404)
   t.match(await (await fetch(metricsUrl ?? '')).text(), /process_cpu/)
   asked.child.kill('SIGTERM')
   t.match(await asked.ended, { code: 0, signal: null, out: 'closed\n', err: '' })
-  await ready(left)
+  await left.ready
   left.child.disconnect()
   t.match(await left.ended, { code: 0, out: 'closed\n', err: '' }, 'the parent is gone')
 })

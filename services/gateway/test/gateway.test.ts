@@ -1,8 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { connect, type AddressInfo } from 'node:net'
+import { loadCatalogue } from '@keygate/api-catalog'
+import { freePort, startRedis, startService } from '@keygate/local'
 import t from 'tap'
+import { buildApp } from '../src/app.ts'
+import { readConfig } from '../src/config.ts'
 import { basicOf, call, openGatewayHouse, type Answer, type Project } from './house.ts'
 
 const openapi = '../upstream/forms.openapi.yaml'
@@ -451,14 +456,11 @@ t.test('refusals are counted per address: past the budget they answer 429 with R
 
 t.test('R20 and the start: a wrong setting or catalogue is told with its remedy, without a stack, and ends with code 78', async t => {
   const env = { KEYGATE_PORT: '0', KEYGATE_APIS: stack.apisFile, KEYGATE_KEY_SERVICE_URL: stack.keyService.url, KEYGATE_SERVICE_TOKEN: stack.tokens.gateway, REDIS_URL: stack.redisUrl }
-  const { writeFileSync } = await import('node:fs')
-  const { startService } = await import('@keygate/local')
   const broken = async (yaml: string): Promise<string> => {
     const file = `${stack.apisFile}.broken.yaml`
     writeFileSync(file, yaml)
     return await startService('gateway', { ...env, KEYGATE_APIS: file }).then(() => 'it started', (error: Error) => error.message)
   }
-  const { readFileSync } = await import('node:fs')
   const good = readFileSync(stack.apisFile, 'utf8')
   for (const [limit, window] of [['"abc"', '60s'], ['0', '60s'], ['-1', '60s'], ['1.5', '60s'], ['20', '""']]) {
     const message = await broken(good.replace('limit: 20, window: 60s', `limit: ${limit}, window: ${window}`))
@@ -473,10 +475,19 @@ t.test('R20 and the start: a wrong setting or catalogue is told with its remedy,
   t.notMatch(missing, /\n\s+at /)
 })
 
+t.test('B1-08: a Redis that refuses the password ends the start, with the remedy; one that is not there does not', async t => {
+  const env = { KEYGATE_PORT: '0', KEYGATE_APIS: stack.apisFile, KEYGATE_KEY_SERVICE_URL: stack.keyService.url, KEYGATE_SERVICE_TOKEN: stack.tokens.gateway }
+  const locked = await startRedis({ args: ['--requirepass', 'right'] })
+  t.teardown(locked.stop)
+  const message = await startService('gateway', { ...env, REDIS_URL: locked.url.replace('//', '//:wrong@') }).then(() => 'it started', (error: Error) => error.message)
+  t.match(message, /code 1 [^]*Redis refuses the user or password of REDIS_URL/)
+  t.notMatch(message, /wrong@|\n\s+at /)
+  const alone = await startService('gateway', { ...env, REDIS_URL: `redis://127.0.0.1:${await freePort()}` })
+  t.teardown(alone.stop)
+  t.equal((await call(alone.url, { path: '/readyz' })).status, 200, 'B1-11: ready, if degraded')
+})
+
 async function openStrict (): Promise<{ url: string, close: () => Promise<void> }> {
-  const { loadCatalogue } = await import('@keygate/api-catalog')
-  const { buildApp } = await import('../src/app.ts')
-  const { readConfig } = await import('../src/config.ts')
   const { config } = readConfig({ KEYGATE_APIS: stack.apisFile, KEYGATE_KEY_SERVICE_URL: stack.keyService.url, KEYGATE_SERVICE_TOKEN: stack.tokens.gateway, REDIS_URL: stack.redisUrl, LOG_LEVEL: 'silent', KEYGATE_REFUSALS_LIMIT: '3' })
   const { app } = await buildApp({ config, catalogue: await loadCatalogue(stack.apisFile), nowMicros: () => 2_000_000_000_000_000 })
   const url = await app.listen({ port: 0, host: '127.0.0.1' })
