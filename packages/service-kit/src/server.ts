@@ -60,9 +60,9 @@ export function createServer (options: ServerOptions): FastifyInstance {
   })
   // Node would answer these itself, without a body: the one becomes an ordinary request, the other gets its answer by hand.
   app.server.on('checkExpectation', (request, response) => { app.server.emit('request', request, response) })
-  app.server.on('connect', (_request, socket) => {
-    app.log.info({ req: { method: 'CONNECT', remoteAddress: (socket as Socket).remoteAddress }, status: 405 }, 'request')
-    answerConnect(socket as Socket)
+  app.server.on('connect', ({ method, url }, socket: Socket) => {
+    answerConnect(socket)
+    app.log.info({ req: { method, url, ip: socket.remoteAddress }, status: 405 }, 'request')
   })
   return app
 }

@@ -5,6 +5,7 @@ import { startTcpProxy } from '@keygate/local'
 import Fastify from 'fastify'
 import postgres from 'postgres'
 import { test } from 'tap'
+import type { Config } from '../src/config.ts'
 import { openDatabase } from '../src/db/database.ts'
 import { waitForDatabase } from '../src/db/wait.ts'
 import { openParts } from '../src/parts.ts'
@@ -18,11 +19,11 @@ const like = (wanted: object): Error => wanted as Error
 test('key-service and PostgreSQL', async t => {
   const house = await startHouse(t)
 
-  async function start () {
+  async function start (overrides: Partial<Config> = {}) {
     const url = await house.database()
     const sql = postgres(url.replace('keygate@', 'postgres@'), { max: 1, onnotice: () => {} })
     t.teardown(async () => { await sql.end({ timeout: 1 }) })
-    const config = configFor(t, url, house.redis.url)
+    const config = configFor(t, url, house.redis.url, overrides)
     const app = await startApp(t, config)
     await redisIsReady(app)
     return { sql, config, app, call: app.call, url }
@@ -154,7 +155,7 @@ test('key-service and PostgreSQL', async t => {
   })
 
   await t.test('B2-04, B2-05 read-only, locked: 503 or success, never 500 or text of the database', async t => {
-    const { sql, call, url } = await start()
+    const { sql, call, url } = await start({ databaseTimeoutMs: 1000 })
     const { body: project } = await call('POST', '/projects', { name: 'P' })
     const { body: key } = await call('POST', `/projects/${project.id}/keys`, { name: 'K' })
     const at = `/projects/${project.id}/keys/${key.id}`

@@ -78,7 +78,7 @@ export function configFor (t: Test, databaseUrl: string, redisUrl: string, overr
     // Longer than any test: what a test sees delivered was delivered by the change itself, by a reconnect, or because it asked.
     relayIntervalMs: 60_000,
     redisTimeoutMs: 1000,
-    databaseTimeoutMs: 2000,
+    databaseTimeoutMs: 20_000, // tests of it set their own
     logLevel: 'silent',
     ...overrides
   }

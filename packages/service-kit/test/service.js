@@ -1,6 +1,7 @@
-// A service as a process, for start.test.ts: what it does stands in its environment.
+// A service as a process, for start.test.ts: what it does stands in its environment. Of the built kit, because a dozen processes that
+// compile would take half a minute.
 import { Type } from 'typebox'
-import { StartError, createRegistry, createServer, loadConfig, runService } from '../src/index.ts'
+import { StartError, createRegistry, createServer, loadConfig, runService } from '../dist/index.js'
 
 const Variables = Type.Object({
   KEYGATE_HOST: Type.String({ default: '127.0.0.1' }),
