@@ -3,7 +3,7 @@ import { startRedis, startTcpProxy } from '@keygate/local'
 import rateLimit from '@fastify/rate-limit'
 import Fastify from 'fastify'
 import t from 'tap'
-import { RedisStore, connectRedis, createFastifyStore, type RedisConnection } from '../src/index.ts'
+import { Limiter, MemoryStore, RedisStore, connectRedis, createFastifyStore, sharedLimit, type Policy, type RedisConnection } from '../src/index.ts'
 
 const ready = async (connection: RedisConnection): Promise<void> => { if (!connection.isReady) await once(connection, 'ready') }
 
@@ -70,4 +70,39 @@ t.test('any Fastify app shares the window through @fastify/rate-limit and our st
   t.strictSame(statuses, [200, 200, 200, 429, 429], 'three in all, not three each')
   t.equal((await apps[0]?.inject('/other'))?.statusCode, 200, 'a route with a limit of its own counts apart')
   t.equal((await apps[1]?.inject('/other'))?.statusCode, 429)
+})
+
+t.test('any Fastify app shares the window through our own plugin; without Redis it counts its share and claims nothing', async t => {
+  const redis = await startRedis()
+  const connections: RedisConnection[] = []
+  t.teardown(async () => { await Promise.all(connections.map(async connection => { await connection.close() })); await redis.stop() })
+  const policies: Policy[] = [{ name: 'hour', limit: 4, windowSeconds: 3600, algorithm: 'sliding', partition: 'address' }]
+  const build = async () => {
+    const connection = connectRedis(redis.url)
+    connections.push(connection)
+    await ready(connection)
+    const app = Fastify()
+    const limiter = new Limiter({ store: new RedisStore(connection), memory: new MemoryStore(), replicas: () => 2 })
+    await app.register(sharedLimit, { limiter, name: 'demo', policies, subject: request => String(request.headers['x-user']) })
+    app.get('/', async () => 'ok')
+    t.teardown(async () => { await app.close() })
+    return async (user: string) => await app.inject({ url: '/', headers: { 'x-user': user } })
+  }
+  const apps = [await build(), await build()]
+  const answers = []
+  for (let i = 0; i < 6; i++) answers.push(await apps[i % 2]?.('ada'))
+  t.strictSame(answers.map(answer => answer?.statusCode), [200, 200, 200, 200, 429, 429], 'four in all')
+  t.match(answers[3]?.headers, { 'ratelimit-policy': '4;w=3600', ratelimit: /^limit=4, remaining=0, reset=\d+$/ })
+  t.match(answers[4]?.headers, { 'content-type': 'application/problem+json', 'retry-after': /^\d+$/ })
+  t.match(answers[4]?.json(), { status: 429, 'violated-policies': ['hour'] })
+  t.equal((await apps[0]?.('bob'))?.statusCode, 200, 'another subject has its own')
+  t.notMatch((await connections[0]?.client.keys('*'))?.join(' '), /ada/, 'and stands in Redis only as a hash')
+
+  const away = Promise.all(connections.map(async connection => { await once(connection, 'state') }))
+  await redis.kill()
+  await away
+  const alone = []
+  for (let i = 0; i < 4; i++) alone.push(await apps[0]?.('eve'))
+  t.strictSame(alone.map(answer => answer?.statusCode), [200, 200, 429, 429], 'half of four')
+  for (const answer of alone) t.notOk('ratelimit' in (answer?.headers ?? {}))
 })
