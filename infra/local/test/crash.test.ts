@@ -7,6 +7,16 @@ const redis = await startRedis({ port: await freePort() })
 const toRedis = await startTcpProxy(redis.port)
 const house = await openHouse({
   redisUrl: redis.url,
+  // A hundred starts: the document is as small as it can be.
+  apis: `
+apis:
+  - name: forms
+    prefix: /app/api/v1
+    upstream: http://127.0.0.1:4000/app/api/v1
+    openapi: ./test/one-operation.openapi.yaml
+    project: { pathParameter: formId }
+    scopes: tags
+`,
   env: {
     keyService: { REDIS_URL: `redis://127.0.0.1:${toRedis.port}`, KEYGATE_RELAY_INTERVAL_MS: '100' },
     gateway: { KEYGATE_REFUSALS_LIMIT: '100000' }

@@ -30,7 +30,7 @@ const warmKey = async (settings?: object): Promise<Key> => {
 /** Asks until a gateway says so: what is promised here is a bound in time, which no event tells. */
 const untilStatus = async (gateway: number, secret: string, status: number): Promise<Answer> => await until(`${status} from gateway ${gateway}`, async () => await house.use(gateway, secret), answer => answer.status === status)
 const backToShared = async (): Promise<void> => {
-  const key = await house.createKey()
+  const key = await until('key-service reaches Redis', async () => await house.createKey(), ({ effective }) => effective === 'everywhere')
   for (const gateway of gateways) await until('a shared decision', async () => await house.use(gateway, key.secret), ({ headers }) => headers['ratelimit'] !== undefined)
 }
 const policy = (limit: number): object => ({ policies: [{ name: 'p', limit, windowSeconds: 3600 }] })
@@ -123,7 +123,7 @@ t.test('Redis there, key-service away: known keys go on, a stale or unknown one 
   const [known, stale] = [await warmKey(), await warmKey()]
   const fresh = await house.createKey()
   toKeyService.pause('both')
-  await house.change(stale, 'POST', '/disable')
+  t.equal((await house.change(stale, 'POST', '/disable')).effective, 'everywhere')
   t.equal((await house.use(0, known.secret)).status, 200)
   t.match((await house.use(0, known.secret)).headers['ratelimit'], /^limit=/, 'counted by Redis')
   for (const key of [stale, fresh]) {

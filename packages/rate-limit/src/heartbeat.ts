@@ -1,25 +1,25 @@
-import type { RedisConnection } from './connection.ts'
-import { defineScript, runScript } from './script.ts'
-
-/**
- * Who was seen in the last minute, by Redis's clock.
- * KEYS: `kg:gateways`. ARGV: this replica's name ('' = only look), milliseconds that a beat counts. Reply: how many.
- */
-const beatScript = defineScript(`#!lua
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local counts = tonumber(ARGV[2])
-if ARGV[1] ~= '' then redis.call('ZADD', KEYS[1], now, ARGV[1]) end
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - counts)
-redis.call('PEXPIRE', KEYS[1], counts)
-return redis.call('ZCARD', KEYS[1])
-`)
+import { StoreUnavailableError, type RedisConnection } from './connection.ts'
 
 export const gatewaysKey = 'kg:gateways'
 
-/** Tells Redis that this replica is there. Fulfils with how many were seen in the last minute. @throws {StoreUnavailableError} */
+/**
+ * Tells Redis that this replica is there. Fulfils with how many were seen lately, by Redis's clock. @throws {StoreUnavailableError}
+ *
+ * Two round trips and no script: it is not on any request's path, and what is between them harms nothing.
+ *
+ * @param name this replica's own random name; '' only looks. @param countsMs how long a beat counts.
+ */
 export async function beat (connection: RedisConnection, name: string, countsMs = 60_000): Promise<number> {
-  return Number(await runScript(connection, beatScript, [gatewaysKey], [name, countsMs]))
+  const [seconds, micros] = await connection.call(async client => await client.time()) as [number | string, number | string]
+  const now = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
+  const replies = await connection.call(async client => {
+    const pipeline = client.pipeline()
+    if (name !== '') pipeline.zadd(gatewaysKey, now, name)
+    return await pipeline.zremrangebyscore(gatewaysKey, '-inf', now - countsMs).pexpire(gatewaysKey, countsMs).zcard(gatewaysKey).exec()
+  })
+  const [error, seen] = replies?.at(-1) ?? []
+  if (error !== null && error !== undefined) throw new StoreUnavailableError(error.message, { cause: error })
+  return Number(seen)
 }
 
 export interface HeartbeatOptions {
