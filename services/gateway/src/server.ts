@@ -6,6 +6,7 @@ import { readConfig } from './config.ts'
 await runService(async () => {
   const { config, warnings } = readConfig(process.env)
   return {
+    logLevel: config.LOG_LEVEL,
     listen: { host: config.KEYGATE_HOST, port: config.KEYGATE_PORT, metricsPort: config.KEYGATE_METRICS_PORT },
     build: async () => {
       const service = await buildApp({ config, catalogue: await loadCatalogue(config.KEYGATE_APIS) })
