@@ -28,6 +28,7 @@ function secrets () {
     'redis.acl': `user default on #${redisDigest} ~kg:* &* +@all -@dangerous +info\nuser health on nopass +ping\n`,
     'redis-url': `redis://default:${redis}@redis:6379`,
     pepper: random(),
+    'encryption-key': random(),
     'service-tokens.json': JSON.stringify([
       { name: 'gateway', token: gateway, permissions: ['keys:verify'] },
       { name: 'operator', token: operator, permissions: allPermissions }

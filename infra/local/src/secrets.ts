@@ -15,6 +15,7 @@ export const allPermissions = [
 
 export interface Secrets {
   pepperFile: string
+  encryptionKeyFile: string
   tokensFile: string
   tokens: { operator: string, gateway: string }
 }
@@ -22,8 +23,10 @@ export interface Secrets {
 /** The secrets of a local installation in `dir`: made once, readable by their owner only, kept from then on. */
 export function localSecrets (dir: string): Secrets {
   const pepperFile = join(dir, 'pepper')
+  const encryptionKeyFile = join(dir, 'encryption-key')
   const tokensFile = join(dir, 'service-tokens.json')
   if (!existsSync(pepperFile)) writePrivate(pepperFile, randomBytes(32).toString('base64url') + '\n')
+  if (!existsSync(encryptionKeyFile)) writePrivate(encryptionKeyFile, randomBytes(32).toString('base64') + '\n')
   if (!existsSync(tokensFile)) {
     writePrivate(tokensFile, JSON.stringify([
       { name: 'gateway', token: serviceToken(), permissions: ['keys:verify'] },
@@ -36,7 +39,7 @@ export function localSecrets (dir: string): Secrets {
     if (token === undefined) throw new LocalError(`${tokensFile} holds no token named ${name}. Remove the folder ${dir}; the tokens are made anew.`)
     return token
   }
-  return { pepperFile, tokensFile, tokens: { operator: find('operator'), gateway: find('gateway') } }
+  return { pepperFile, encryptionKeyFile, tokensFile, tokens: { operator: find('operator'), gateway: find('gateway') } }
 }
 
 /** A fresh service token: 256 random bits. */

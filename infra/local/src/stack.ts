@@ -114,6 +114,7 @@ async function assemble (options: StackOptions, part: Part): Promise<Omit<Stack,
     KEYGATE_PORT: String(ports.keyService),
     DATABASE_URL: postgres.url,
     KEYGATE_PEPPER_FILE: secrets.pepperFile,
+    KEYGATE_ENCRYPTION_KEY_FILE: secrets.encryptionKeyFile,
     KEYGATE_SERVICE_TOKENS_FILE: secrets.tokensFile,
     ...options.env?.keyService,
     ...env

@@ -1,8 +1,11 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { generateSecret } from '@keygate/api-key'
 import t from 'tap'
 import { repoRoot } from '../src/root.ts'
+import { serviceToken } from '../src/secrets.ts'
 
 const files = spawnSync('git', ['ls-files', '--cached', '--others', '--exclude-standard'], { cwd: repoRoot, encoding: 'utf8' }).stdout.split('\n').filter(name => name !== '')
 const text = (file: string): string => readFileSync(join(repoRoot, file), 'utf8')
@@ -30,4 +33,36 @@ t.test('every promise of the README has a test that bears its name', async t => 
 
 t.test('no download address stands in the lockfile', async t => {
   t.notMatch(text('package-lock.json'), /"resolved": "http/)
+})
+
+/** Exit code 0: nothing found; 1: what was found is printed, masked. */
+function secretlint (files: string[], cwd = repoRoot) {
+  const program = join(repoRoot, 'node_modules/secretlint/bin/secretlint.js')
+  return spawnSync(process.execPath, [program, '--secretlintrc', join(repoRoot, '.secretlintrc.json'), ...files], { cwd, encoding: 'utf8' })
+}
+
+t.test('GX-28: no secret stands in the repository, and a planted one would be found', async t => {
+  const { status, stdout, stderr } = secretlint(files.filter(name => name !== 'package-lock.json'))
+  t.equal(status, 0, `${stdout}${stderr}`)
+
+  const dir = mkdtempSync(join(tmpdir(), 'keygate-planted-'))
+  t.teardown(() => { rmSync(dir, { recursive: true, force: true }) })
+  const planted = {
+    'api-key.ts': `const key = '${generateSecret('kg')}'\n`,
+    'service-token.json': JSON.stringify({ token: serviceToken() }),
+    'database.yml': `url: postgres://keygate:${generateSecret('pw')}@db.internal:5432/keygate\n`
+  }
+  for (const [name, content] of Object.entries(planted)) {
+    writeFileSync(join(dir, name), content)
+    t.equal(secretlint([name], dir).status, 1, name)
+  }
+})
+
+t.test('GX-27: packages are installed without their install scripts, and everything works so', async t => {
+  t.match(text('.npmrc'), /^ignore-scripts=true$/m)
+  for (const file of files.filter(name => /(^|\/)package\.json$/.test(name))) {
+    const { scripts = {} } = JSON.parse(text(file)) as { scripts?: Record<string, string> }
+    t.strictSame(Object.keys(scripts).filter(name => /^(pre|post)?(install|prepare|publish)/.test(name)), [], `${file} has no install script of its own`)
+  }
+  t.match(text('infra/docker/Dockerfile'), /npm ci [^\n]*--ignore-scripts/)
 })

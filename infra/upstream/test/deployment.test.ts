@@ -91,12 +91,13 @@ t.test('no secret stands in the file, and each container gets its own only', t =
     t.same(secrets.filter(secret => !files.includes(secret)), name === 'redis' ? ['redis.acl'] : [], `${name} uses what it gets`)
     t.same(files.filter(file => !secrets.includes(file)), [], `${name} gets what it uses`)
     for (const [variable, value] of Object.entries(environment)) {
-      if (/PASS|TOKEN|SECRET|PEPPER|_URL_FILE$/.test(variable)) t.match(value, /^\/run\/secrets\//, `${name}: ${variable}`)
+      if (/PASS|TOKEN|SECRET|PEPPER|ENCRYPTION|_URL_FILE$/.test(variable)) t.match(value, /^\/run\/secrets\//, `${name}: ${variable}`)
       t.notMatch(value, /:\/\/[^/]*@/, `${name}: ${variable} holds no credentials`)
     }
     t.notMatch(healthcheck.test.join(' '), /secret|token/i)
   }
   t.same(namesWhere(c => c.secrets?.includes('pepper') ?? false), ['key-service'])
+  t.same(namesWhere(c => c.secrets?.includes('encryption-key') ?? false), ['key-service'])
   t.same(namesWhere(c => c.secrets?.includes('database-url') ?? false), ['key-service'])
   for (const { file } of Object.values(compose.secrets)) t.match(file, /^\.keygate\/docker\//)
   for (const list of ['.gitignore', '.dockerignore']) t.match(read(list), /^\.keygate\/?$/m, `${list} keeps the secrets out`)

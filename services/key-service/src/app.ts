@@ -49,10 +49,10 @@ export async function buildApp (config: Config, open: (log: FastifyBaseLogger) =
       commands: createKeyCommands({
         makeChange,
         knownScopes: new Set(catalogue.apis.flatMap(api => api.scopes)),
-        secretOptions: { pepper: config.pepper, prefix: config.keyPrefix }
+        secretOptions: { pepper: config.peppers.current.value, prefix: config.keyPrefix }
       })
     })
-    await v1.register(verificationRoutes, { database, pepper: config.pepper, registry })
+    await v1.register(verificationRoutes, { database, pepper: config.peppers.current.value, registry })
     await v1.register(changesRoutes, { database })
   }, { prefix: '/v1' })
 

@@ -9,9 +9,11 @@ import { migrate } from './db/migrate.ts'
 import { waitForDatabase } from './db/wait.ts'
 import { putFileTokens } from './service-tokens/repository.ts'
 import { readTokensFile } from './service-tokens/tokens-file.ts'
+import { createPeppers, type Peppers } from './vault/peppers.ts'
+import { createVault, type Vault } from './vault/vault.ts'
 
-/** What the app works with; whoever builds the app owns it, and the app closes it. */
-export interface Parts { database: Database, redis: RedisConnection, catalogue: Catalogue }
+/** What the app works with; whoever builds the app owns it, and the app closes it. `vault` undefined: nothing can be revealed. */
+export interface Parts { database: Database, redis: RedisConnection, catalogue: Catalogue, vault: Vault | undefined, peppers: Peppers }
 
 /** How long a start waits for PostgreSQL, in milliseconds. */
 const patienceMs = 30_000
@@ -37,7 +39,13 @@ export async function openParts (config: Config, log: FastifyBaseLogger): Promis
     await Promise.all([database.close(), redis.close()])
     throw error
   }
-  return { database, redis, catalogue }
+  return {
+    database,
+    redis,
+    catalogue,
+    vault: config.encryptionKeys === undefined ? undefined : createVault(config.encryptionKeys),
+    peppers: createPeppers(config.peppers)
+  }
 }
 
 function asStartError (error: Error & { code?: unknown }): Error {

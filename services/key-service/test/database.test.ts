@@ -10,7 +10,7 @@ import { openDatabase } from '../src/db/database.ts'
 import { waitForDatabase } from '../src/db/wait.ts'
 import { openParts } from '../src/parts.ts'
 import { authentication } from '../src/plugins/authentication.ts'
-import { permissions } from '../src/service-tokens/permissions.ts'
+import { permissions } from '../src/access/permissions.ts'
 import { configFor, redisIsReady, startApp, startHouse, tokens, tokensFile, type Answer, type House } from './helper.ts'
 
 /** tap's type for an expected error knows none of our members. */
@@ -96,8 +96,8 @@ test('key-service and PostgreSQL', async t => {
       if (i === 4) await call('DELETE', `/projects/${project.id}/keys/${key.id}`)
     }
     const text = JSON.stringify(await dump(sql))
-    t.ok(text.includes(lookupDigest(config.pepper, digestSecret(secrets[0] as string))), 'the search itself works')
-    for (const secret of [...secrets, ...Object.values(tokens), config.pepper]) {
+    t.ok(text.includes(lookupDigest(config.peppers.current.value, digestSecret(secrets[0] as string))), 'the search itself works')
+    for (const secret of [...secrets, ...Object.values(tokens), config.peppers.current.value]) {
       const bytes = Buffer.from(secret)
       const forms = [secret, bytes.toString('hex'), ...alignedBase64(bytes), ...secret.startsWith('kg_') ? [digestSecret(secret)] : []]
       for (const form of forms) t.notOk(text.toLowerCase().includes(form.toLowerCase()), `${secret.slice(0, 6)} as ${form.slice(0, 6)}`)
@@ -299,7 +299,7 @@ test('key-service and PostgreSQL', async t => {
 
   await t.test('tokens of the file: replaced by name, ended when they are gone from it', async t => {
     const url = await house.database()
-    const [a, b, c] = ['kgs_aaaaaaaaaaaaaaaaaaaaaaaa', 'kgs_bbbbbbbbbbbbbbbbbbbbbbbb', 'kgs_cccccccccccccccccccccccc']
+    const [a, b, c] = ['kgs_0123456789aaaaaaaaaa', 'kgs_0123456789bbbbbbbbbb', 'kgs_0123456789cccccccccc']
     const entry = (name: string, token: string) => ({ name, token, permissions })
     const works = async (entries: object[]) => {
       const app = await startApp(t, configFor(t, url, house.redis.url, { serviceTokensFile: tokensFile(t, entries) }))
@@ -341,7 +341,7 @@ test('key-service and PostgreSQL', async t => {
     t.notMatch(failed.text, /secrets|SELECT/)
     const text = lines.join('')
     t.match(text, /unexpected error/)
-    for (const secret of [key.secret, tokens.all, config.pepper, lookupDigest(config.pepper, digestSecret(key.secret)), digestSecret(tokens.all)]) t.notOk(text.includes(secret), secret.slice(0, 8))
+    for (const secret of [key.secret, tokens.all, config.peppers.current.value, lookupDigest(config.peppers.current.value, digestSecret(key.secret)), digestSecret(tokens.all)]) t.notOk(text.includes(secret), secret.slice(0, 8))
   })
 })
 

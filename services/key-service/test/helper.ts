@@ -10,7 +10,7 @@ import type { Test } from 'tap'
 import { buildApp } from '../src/app.ts'
 import type { Config } from '../src/config.ts'
 import { openParts, type Parts } from '../src/parts.ts'
-import { permissions } from '../src/service-tokens/permissions.ts'
+import { permissions } from '../src/access/permissions.ts'
 
 export type Sql = postgres.Sql
 
@@ -72,7 +72,15 @@ export function configFor (t: Test, databaseUrl: string, redisUrl: string, overr
     databaseUrl,
     redisUrl,
     apisFile: fileURLToPath(new URL('fixtures/apis.yaml', import.meta.url)),
-    pepper: 'a pepper for tests, 32 characters or more',
+    publicUrl: undefined,
+    trustProxy: [],
+    peppers: { current: { id: '1', value: 'a pepper for tests of 32 characters or more' }, previous: [] },
+    encryptionKeys: { current: { id: '1', value: Buffer.alloc(32, 'an encryption key for tests') }, previous: [] },
+    importForms: [],
+    operatorEmail: 'operator@localhost',
+    sessionIdleMs: 3_600_000,
+    sessionMs: 12 * 3_600_000,
+    requestsLimit: 100_000, // tests of the limit set their own
     serviceTokensFile: tokensFile(t),
     keyPrefix: 'kg',
     // Longer than any test: what a test sees delivered was delivered by the change itself, by a reconnect, or because it asked.

@@ -87,7 +87,7 @@ test('all faults of the service tokens are listed, and no token is quoted', asyn
   const { faults } = parseTokens([
     good,
     { ...good, name: 'twin' },
-    { ...good, token: 'kgs_another_token_0123456789' },
+    { ...good, token: 'kgs_0123456789_another_token' },
     { name: '', token: 'secret-but-wrong', permissions: ['keys:verfy'], role: 1 },
     { name: 'kgs_0123456789abcdefghij', token: 5, permissions: [], projectId: 'x' },
     'kgs_0123456789abcdefghij'

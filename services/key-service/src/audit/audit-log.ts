@@ -1,11 +1,14 @@
 import type { Executor } from '../db/database.ts'
 import { auditEvents } from '../db/schema.ts'
 
-/** Who did it: today a service token, later also a person. */
-export interface Actor { type: 'token', id: string, name: string }
+/** Who did it: a service token, a person, whoever has the host's command line, or somebody who is not known (a failed sign-in). */
+export interface Actor { type: 'token' | 'person' | 'host' | 'nobody', id: string, name: string }
 
-/** What was done to what. `details` says what a reader needs to understand the change; never a secret, a digest or a token. */
-export interface AuditEntry { action: string, projectId: string, keyId: string | null, details: Record<string, unknown> }
+/**
+ * What was done to what; `projectId` null: it belongs to no project. `details` says what a reader needs to understand the change;
+ * never a secret, a digest or a token.
+ */
+export interface AuditEntry { action: string, projectId: string | null, keyId: string | null, details: Record<string, unknown> }
 
 /** Who asked for a change, and in which request. */
 export interface ChangeContext { actor: Actor, requestId: string }

@@ -30,11 +30,97 @@ export const serviceTokens = pgTable('service_tokens', {
   projectId: uuid('project_id'),
   /** It stands in KEYGATE_SERVICE_TOKENS_FILE, and ends when it no longer does. */
   fromFile: boolean('from_file').notNull().default(false),
+  hint: text('hint').notNull().default('kgs_…'),
+  /** The person who made it: it carries no more than that person may do, and ends with the rights it rests on. */
+  makerId: text('maker_id'),
   expiresAt: instant('expires_at'),
-  createdAt: instant('created_at').notNull().defaultNow()
+  createdAt: instant('created_at').notNull().defaultNow(),
+  createdBy: text('created_by').notNull().default('the tokens file')
 }, table => [
-  uniqueIndex('service_tokens_name').on(table.name),
-  uniqueIndex('service_tokens_digest').on(table.digest)
+  // Names of the file are its identity; others are labels, and a project must not learn of another's by a clash.
+  uniqueIndex('service_tokens_file_name').on(table.name).where(sql`from_file`),
+  uniqueIndex('service_tokens_digest').on(table.digest),
+  index('service_tokens_by_age').on(table.createdAt, table.id),
+  index('service_tokens_by_maker').on(table.makerId)
+])
+
+/** A person's account. How the person signs in stands apart (`identities`), so that a provider's can be added later. */
+export const users = pgTable('users', {
+  id: text('id').primaryKey(),
+  /** In lower case, as it is compared. */
+  email: text('email').notNull(),
+  name: text('name').notNull(),
+  createdAt: instant('created_at').notNull().defaultNow(),
+  createdBy: text('created_by').notNull()
+}, table => [uniqueIndex('users_email').on(table.email)])
+
+/** Who somebody is at a provider: `local` and the e-mail address, or an issuer and its subject. */
+export const identities = pgTable('identities', {
+  provider: text('provider').notNull(),
+  subject: text('subject').notNull(),
+  userId: text('user_id').notNull().references(() => users.id, { onDelete: 'cascade' })
+}, table => [primaryKey({ columns: [table.provider, table.subject] }), index('identities_by_user').on(table.userId)])
+
+/** Argon2id in PHC format. No row: the account cannot sign in with a password yet. */
+export const passwords = pgTable('passwords', {
+  userId: text('user_id').primaryKey().references(() => users.id, { onDelete: 'cascade' }),
+  hash: text('hash').notNull(),
+  setAt: instant('set_at').notNull().defaultNow()
+})
+
+/** Links that let somebody set a password, once. Only the digest of what stands in the link is kept. */
+export const oneTimeLinks = pgTable('one_time_links', {
+  digest: text('digest').primaryKey(),
+  userId: text('user_id').notNull().references(() => users.id, { onDelete: 'cascade' }),
+  expiresAt: instant('expires_at').notNull(),
+  createdAt: instant('created_at').notNull().defaultNow()
+}, table => [index('one_time_links_by_user').on(table.userId)])
+
+export const sessions = pgTable('sessions', {
+  /** Of what the cookie holds. */
+  digest: text('digest').primaryKey(),
+  userId: text('user_id').notNull().references(() => users.id, { onDelete: 'cascade' }),
+  createdAt: instant('created_at').notNull().defaultNow(),
+  /** When the password was last given: a reveal wants a recent one. */
+  authenticatedAt: instant('authenticated_at').notNull().defaultNow(),
+  lastSeenAt: instant('last_seen_at').notNull().defaultNow()
+}, table => [index('sessions_by_user').on(table.userId)])
+
+export const operators = pgTable('operators', {
+  userId: text('user_id').primaryKey().references(() => users.id),
+  grantedAt: instant('granted_at').notNull().defaultNow(),
+  grantedBy: text('granted_by').notNull()
+})
+
+export const members = pgTable('members', {
+  projectId: uuid('project_id').notNull().references(() => projects.id),
+  userId: text('user_id').notNull().references(() => users.id),
+  role: text('role', { enum: ['owner', 'manager', 'viewer'] }).notNull(),
+  addedAt: instant('added_at').notNull().defaultNow(),
+  addedBy: text('added_by').notNull()
+}, table => [
+  primaryKey({ columns: [table.projectId, table.userId] }),
+  index('members_by_user').on(table.userId),
+  check('members_role', sql`${table.role} IN ('owner', 'manager', 'viewer')`)
+])
+
+/** A named set of scopes that keys can be bound to. Its changes raise the project's version. */
+export const roles = pgTable('roles', {
+  projectId: uuid('project_id').notNull().references(() => projects.id),
+  id: text('id').notNull(),
+  name: text('name').notNull(),
+  description: text('description'),
+  version: version('version').notNull().default(1),
+  createdAt: instant('created_at').notNull().defaultNow(),
+  createdBy: text('created_by').notNull()
+}, table => [
+  primaryKey({ columns: [table.projectId, table.id] }),
+  uniqueIndex('roles_name').on(table.projectId, table.name)
+])
+
+export const roleScopes = pgTable('role_scopes', { projectId: uuid('project_id').notNull(), roleId: text('role_id').notNull(), scope: text('scope').notNull() }, table => [
+  primaryKey({ columns: [table.projectId, table.roleId, table.scope] }),
+  foreignKey({ name: 'role_scopes_role', columns: [table.projectId, table.roleId], foreignColumns: [roles.projectId, roles.id] })
 ])
 
 export const keys = pgTable('keys', {
@@ -45,7 +131,18 @@ export const keys = pgTable('keys', {
   /** `expired` is no status of its own: time decides it, no row has to be touched for it. */
   status: text('status', { enum: ['active', 'disabled', 'revoked', 'deleted'] }).notNull(),
   allowedForAll: boolean('allowed_for_all').notNull(),
+  /** The role whose scopes count beside the key's own. */
+  roleId: text('role_id'),
+  /** Logged for all scopes; until when, if there is an end. */
+  loggedForAll: boolean('logged_for_all').notNull().default(false),
+  loggedForAllUntil: instant('logged_for_all_until'),
+  /** Its secrets cannot be shown again: no ciphertext is kept. */
+  sealed: boolean('sealed').notNull().default(true),
   expiresAt: instant('expires_at'),
+  /** In steps of a minute; the last look-up of any of its secrets. */
+  lastUsedAt: instant('last_used_at'),
+  /** What is searched, in one column for one index. The separator can stand in neither part. */
+  searchText: text('search_text').generatedAlwaysAs(sql`name || E'\\x1f' || coalesce(description, '')`),
   version: version('version').notNull().default(1),
   /** The highest version that Redis has confirmed, and since when. */
   effectiveVersion: version('effective_version').notNull().default(0),
@@ -56,8 +153,14 @@ export const keys = pgTable('keys', {
   primaryKey({ columns: [table.projectId, table.id] }),
   // An id is unique over the installation: it is named in logs and metrics without its project.
   uniqueIndex('keys_id').on(table.id),
-  index('keys_by_age').on(table.projectId, table.createdAt, table.id),
-  index('keys_by_name').on(table.projectId, table.name, table.id),
+  foreignKey({ name: 'keys_role', columns: [table.projectId, table.roleId], foreignColumns: [roles.projectId, roles.id] }),
+  index('keys_by_age').on(table.projectId, table.createdAt, table.id).where(sql`status <> 'deleted'`),
+  index('keys_by_name').on(table.projectId, table.name, table.id).where(sql`status <> 'deleted'`),
+  index('keys_by_name_prefix').on(table.projectId, sql`lower(name) text_pattern_ops`).where(sql`status <> 'deleted'`),
+  index('keys_by_expiry').on(table.projectId, table.expiresAt, table.id).where(sql`status <> 'deleted'`),
+  index('keys_by_use').on(table.projectId, table.lastUsedAt, table.id).where(sql`status <> 'deleted'`),
+  index('keys_by_role').on(table.projectId, table.roleId).where(sql`role_id IS NOT NULL`),
+  index('keys_search').using('gin', table.projectId, sql`search_text gin_trgm_ops`).where(sql`status <> 'deleted'`),
   check('keys_status', sql`${table.status} IN ('active', 'disabled', 'revoked', 'deleted')`)
 ])
 
@@ -68,12 +171,22 @@ export const secrets = pgTable('secrets', {
   id: text('id').primaryKey(),
   /** HMAC-SHA256(pepper, sha256(secret)), base64url. */
   digest: text('digest').notNull(),
+  /** Which pepper. */
+  pepperId: text('pepper_id').notNull().default('1'),
+  /** For showing it again; null: sealed. Which key it is under stands apart so that it can be asked for. */
+  ciphertext: text('ciphertext'),
+  encryptionKeyId: text('encryption_key_id'),
   hint: text('hint').notNull(),
   state: text('state', { enum: ['current', 'retiring'] }).notNull(),
   /** End of a rotation's grace. */
   notAfter: instant('not_after'),
+  /** When the rotation was that retires it. */
+  retiredAt: instant('retired_at'),
+  lastUsedAt: instant('last_used_at'),
   createdAt: instant('created_at').notNull().defaultNow()
 }, table => [
+  index('secrets_by_encryption_key').on(table.encryptionKeyId).where(sql`encryption_key_id IS NOT NULL`),
+  index('secrets_by_pepper').on(table.pepperId),
   foreignKey({ name: 'secrets_key', columns: [table.projectId, table.keyId], foreignColumns: [keys.projectId, keys.id] }),
   uniqueIndex('secrets_digest').on(table.digest),
   // At most two secrets per key: one current, one retiring. The database holds it even if two rotations should ever meet.
@@ -84,6 +197,12 @@ export const secrets = pgTable('secrets', {
 export const keyScopes = pgTable('key_scopes', { ...keyReference, scope: text('scope').notNull() }, table => [
   primaryKey({ columns: [table.projectId, table.keyId, table.scope] }),
   foreignKey({ name: 'key_scopes_key', columns: [table.projectId, table.keyId], foreignColumns: [keys.projectId, keys.id] })
+])
+
+/** Scopes of a key whose requests are written down; `until` null: without end. */
+export const keyLogging = pgTable('key_logging', { ...keyReference, scope: text('scope').notNull(), until: instant('until') }, table => [
+  primaryKey({ columns: [table.projectId, table.keyId, table.scope] }),
+  foreignKey({ name: 'key_logging_key', columns: [table.projectId, table.keyId], foreignColumns: [keys.projectId, keys.id] })
 ])
 
 export const allowedHosts = pgTable('allowed_hosts', { ...keyReference, position: integer('position').notNull(), host: text('host').notNull() }, table => [
@@ -106,8 +225,20 @@ export const policies = pgTable('policies', {
   primaryKey({ columns: [table.projectId, table.keyId, table.name] })
 ])
 
+/** The end of each chain of audit events: one per project, and `installation` for what belongs to none. */
+export const auditChains = pgTable('audit_chains', {
+  chain: text('chain').primaryKey(),
+  seq: version('seq').notNull(),
+  hash: text('hash').notNull()
+})
+
 export const auditEvents = pgTable('audit_events', {
   id: bigint('id', { mode: 'number' }).primaryKey().generatedAlwaysAsIdentity(),
+  /** Its place in its chain; null: written before there were chains. */
+  chain: text('chain'),
+  seq: version('seq'),
+  /** Over the event and the hash before it, base64url (`src/audit/chain.ts`). */
+  hash: text('hash'),
   at: instant('at').notNull().defaultNow(),
   projectId: uuid('project_id'),
   keyId: text('key_id'),
@@ -118,7 +249,8 @@ export const auditEvents = pgTable('audit_events', {
   requestId: text('request_id').notNull(),
   details: jsonb('details').notNull()
 }, table => [
-  index('audit_events_by_project').on(table.projectId, table.id)
+  index('audit_events_by_project').on(table.projectId, table.id),
+  uniqueIndex('audit_events_chain').on(table.chain, table.seq)
 ])
 
 /** A raised version on its way to Redis, and for the hours after: the pages of `/v1/changes`. `keyId` is `*` for the project's own. */
@@ -142,3 +274,20 @@ export const outboxPruned = pgTable('outbox_pruned', {
   only: boolean('only').primaryKey().default(true),
   xid: xid8('xid').notNull()
 }, table => [check('outbox_pruned_only', sql`${table.only}`)])
+
+/** Answers to requests that bore an Idempotency-Key (draft-ietf-httpapi-idempotency-key-header), for whoever asks again. */
+export const idempotencyKeys = pgTable('idempotency_keys', {
+  /** Of caller, operation, project and the header: the same text of somebody else is another one. */
+  digest: text('digest').primaryKey(),
+  /** Of what was asked: another body under the same key is refused. */
+  fingerprint: text('fingerprint').notNull(),
+  projectId: uuid('project_id').notNull(),
+  keyId: text('key_id').notNull(),
+  status: integer('status').notNull(),
+  /** The first answer, without its secret. */
+  body: jsonb('body').notNull(),
+  /** The answer's secret, for the first fifteen minutes. */
+  secretCiphertext: text('secret_ciphertext'),
+  encryptionKeyId: text('encryption_key_id'),
+  createdAt: instant('created_at').notNull().defaultNow()
+}, table => [index('idempotency_keys_by_age').on(table.createdAt)])

@@ -3,7 +3,7 @@ import type { FastifyRequest } from 'fastify'
 import type { ChangeContext } from '../audit/audit-log.ts'
 import type { Database } from '../db/database.ts'
 import { forbidden, keyNotFound, projectNotFound, unauthenticated } from '../errors.ts'
-import type { Permission } from '../service-tokens/permissions.ts'
+import type { Permission } from '../access/permissions.ts'
 import { findServiceToken, type ServiceToken } from '../service-tokens/repository.ts'
 
 declare module 'fastify' {

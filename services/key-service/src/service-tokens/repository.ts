@@ -2,7 +2,7 @@ import { generateId, digestSecret } from '@keygate/api-key'
 import { and, eq, gt, isNull, notInArray, or, sql } from 'drizzle-orm'
 import type { Executor } from '../db/database.ts'
 import { serviceTokens } from '../db/schema.ts'
-import type { Permission } from './permissions.ts'
+import type { Permission } from '../access/permissions.ts'
 import type { TokenEntry } from './tokens-file.ts'
 
 export interface ServiceToken { id: string, name: string, permissions: Permission[], projectId: string | null }
@@ -25,6 +25,6 @@ export async function putFileTokens (tx: Executor, entries: TokenEntry[]): Promi
   await tx.update(serviceTokens).set({ digest: sql`'replaced ' || ${serviceTokens.id}` }).where(eq(serviceTokens.fromFile, true))
   for (const { token, ...entry } of entries) {
     const values = { ...entry, digest: digestSecret(token), fromFile: true }
-    await tx.insert(serviceTokens).values({ id: generateId('tok'), ...values }).onConflictDoUpdate({ target: serviceTokens.name, set: values })
+    await tx.insert(serviceTokens).values({ id: generateId('tok'), ...values }).onConflictDoUpdate({ target: serviceTokens.name, targetWhere: sql`from_file`, set: values })
   }
 }

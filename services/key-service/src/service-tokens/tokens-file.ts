@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { ConfigError } from '@keygate/service-kit'
-import { permissions, type Permission } from './permissions.ts'
+import { permissions, type Permission } from '../access/permissions.ts'
 
 /** An entry of KEYGATE_SERVICE_TOKENS_FILE. */
 export interface TokenEntry { name: string, token: string, permissions: Permission[], projectId: string | null }

@@ -1,0 +1,62 @@
+import { ConfigError } from '@keygate/service-kit'
+import { sql, type SQL } from 'drizzle-orm'
+import type { Executor } from '../db/database.ts'
+import type { Peppers } from './peppers.ts'
+import type { Vault } from './vault.ts'
+
+/** An id that stands in the database, and in how many rows. */
+interface Missing { id: string, rows: number }
+
+/**
+ * Every pepper and encryption key that something stored needs must be configured. Said at start, because later it would look like
+ * secrets that nobody knows, or that cannot be shown, one by one.
+ *
+ * @throws {ConfigError} with each missing id, how many secrets need it, and what to do.
+ */
+export async function checkKeysPresent (db: Executor, vault: Vault | undefined, peppers: Peppers): Promise<void> {
+  const [ofPeppers, ofSecrets, ofReplays] = [
+    await findMissing(db, sql`secrets`, sql`pepper_id`, peppers.ids),
+    await findMissing(db, sql`secrets`, sql`encryption_key_id`, vault?.ids ?? []),
+    await findMissing(db, sql`idempotency_keys`, sql`encryption_key_id`, vault?.ids ?? [])
+  ]
+  const faults = [...ofPeppers.map(pepperFault), ...add(ofSecrets, ofReplays).map(missing => encryptionKeyFault(missing, vault?.currentId))]
+  if (faults.length > 0) throw new ConfigError(faults)
+}
+
+/** Goes from one id to the next higher one in the index, however many rows each has, and counts only those that are missing. */
+async function findMissing (db: Executor, table: SQL, column: SQL, known: readonly string[]): Promise<Missing[]> {
+  const found = await db.execute<{ id: string }>(sql`
+    WITH RECURSIVE ids AS (
+      (SELECT min(${column}) AS id FROM ${table})
+      UNION ALL
+      SELECT (SELECT min(${column}) FROM ${table} WHERE ${column} > ids.id) FROM ids WHERE ids.id IS NOT NULL
+    )
+    SELECT id FROM ids WHERE id IS NOT NULL`)
+  const missing: Missing[] = []
+  for (const { id } of found.filter(row => !known.includes(row.id))) {
+    const [counted] = await db.execute<{ rows: string }>(sql`SELECT count(*) AS rows FROM ${table} WHERE ${column} = ${id}`)
+    missing.push({ id, rows: Number(counted?.rows ?? 0) })
+  }
+  return missing
+}
+
+function add (...lists: Missing[][]): Missing[] {
+  const sums = new Map<string, number>()
+  for (const { id, rows } of lists.flat()) sums.set(id, (sums.get(id) ?? 0) + rows)
+  return [...sums].map(([id, rows]) => ({ id, rows }))
+}
+
+function pepperFault ({ id, rows }: Missing): string {
+  return `KEYGATE_PREVIOUS_PEPPERS lacks the pepper "${id}", without which ${secretsOf(rows)} cannot be verified: add ${id}:<the pepper>`
+}
+
+function encryptionKeyFault ({ id, rows }: Missing, currentId: string | undefined): string {
+  const where = currentId === undefined
+    ? `KEYGATE_ENCRYPTION_KEY is missing, and ${secretsOf(rows)} can be shown only with the key "${id}": set it, and KEYGATE_ENCRYPTION_KEY_ID to ${id}`
+    : `KEYGATE_PREVIOUS_ENCRYPTION_KEYS lacks the key "${id}", without which ${secretsOf(rows)} cannot be shown: add ${id}:<the key as base64>`
+  return `${where}. If it is lost: node dist/cli.js encryption-key forget ${id}; those secrets are then never shown again, and work on`
+}
+
+function secretsOf (rows: number): string {
+  return rows === 1 ? '1 secret' : `${rows} secrets`
+}
