@@ -5,7 +5,7 @@ import { repoRoot } from '../src/root.ts'
 import { openHouse, type Answer } from './house.ts'
 
 // Four replicas on one Redis; the clock of the last one is five seconds ahead.
-const shifted = pathToFileURL(join(repoRoot, 'infra/local/test/shift-clock.js')).href
+const shifted = `${pathToFileURL(join(repoRoot, 'infra/local/test/shift-clock.js')).href}?ms=5000`
 const house = await openHouse({ gateways: 4, gatewayNodeArgs: index => index === 3 ? ['--import', shifted] : [] })
 t.teardown(house.stop)
 
