@@ -12,7 +12,18 @@ export default [
   // A TypeBox schema and its type share one name.
   { files: ['**/*.ts'], rules: { '@typescript-eslint/no-redeclare': 'off', 'no-redeclare': 'off' } },
   // A room's settings have one door, and the process that opens it.
-  { files: ['services/*/src/{config,server}.ts'], rules: { 'n/no-process-env': 'off' } },
+  { files: ['services/*/src/{config,server,cli,seed}.ts'], rules: { 'n/no-process-env': 'off' } },
+  // Values go into statements as parameters (hardening.md 15).
+  {
+    files: ['{packages,services,infra}/**/*.ts'],
+    ignores: ['services/key-service/src/db/**'],
+    rules: {
+      'no-restricted-properties': ['error',
+        { object: 'sql', property: 'raw', message: 'Text in a statement is for src/db alone: write sql`... ${value}`.' },
+        { property: 'unsafe', message: 'Text in a statement is for src/db alone: write sql`... ${value}`.' }
+      ]
+    }
+  },
   room(['packages/*/src/**'], ['@keygate/*'], 'A package imports no other room.'),
   room(['packages/*/test/**'], ['@keygate/*', '!@keygate/local'], 'A package\'s test starts real servers with @keygate/local and imports no other room.'),
   room(['services/gateway/src/**'], ['@keygate/key-service', '@keygate/local', '@keygate/upstream', 'drizzle-orm', 'drizzle-orm/*', 'postgres'], 'PostgreSQL and keys belong to key-service.'),

@@ -73,8 +73,8 @@ t.test('GX-21 K15: a key works until its expiry and not from then on, by Redis\'
 })
 
 t.test('GX-21: a gateway whose clock is an hour ahead admits the same totals as a correct one', async t => {
-  const log = readFileSync(join(house.dir, 'logs/gateway-2.log'), 'utf8').trim().split('\n').at(-1) ?? ''
-  t.ok((JSON.parse(log) as { time: number }).time > Date.now() + hourMs / 2, 'its clock really is')
+  const log = readFileSync(join(house.dir, 'logs/gateway-2.log'), 'utf8')
+  t.ok(Number(/"time":(\d+)/.exec(log)?.[1]) > Date.now() + hourMs / 2, 'its clock really is')
   const policies = (limit: number): object => ({ policies: [{ name: 'p', limit, windowSeconds: 3600 }] })
   const shared = await house.createKey(policies(20))
   const answers = await Promise.all(Array.from({ length: 40 }, async (_, i) => await house.use(i % 2, shared.secret)))

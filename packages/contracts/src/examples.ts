@@ -14,16 +14,27 @@ const record: KeyRecord = {
   allowedHosts: ['192.0.2.0/24', '2001:db8::1'],
   notAfterMs: 1_801_440_000_000,
   policies: { owner: 'key', list: [{ name: 'default', limit: 20, windowSeconds: 60, algorithm: 'sliding', partition: 'key' }] },
-  logging: { all: null, scopes: { submissions: '2027-01-31T00:00:00Z' } },
+  logging: { all: null, scopes: { submissions: '2027-01-31T00:00:00Z', files: 'forever' } },
   secretId: 'sec_2nB8vR1yL6pW3sJ9kZ5uC4',
   secretState: 'current',
-  secretNotAfterMs: null
+  secretNotAfterMs: null,
+  secretRetiredAtMs: null
+}
+
+/** The same key seen through the secret that a rotation is replacing. */
+const retiring: KeyRecord = {
+  ...record,
+  secretId: 'sec_7cD5eF3gH1iJ9kL8mN6oP4',
+  secretState: 'retiring',
+  secretNotAfterMs: 1_796_083_200_000,
+  secretRetiredAtMs: 1_795_478_400_000
 }
 
 /** One valid example of each body, used by both services' tests and by the API document. */
 export const examples = {
   verificationRequest: { digest: 'LCa0a2j_xo_5m0U8HTBBNBNCLXBkg7-g-YpeiGJm564', projectId } satisfies VerificationRequest,
   found: { outcome: 'found', record, cursor: '741' } satisfies VerificationOutcome,
+  foundRetiring: { outcome: 'found', record: retiring, cursor: '741' } satisfies VerificationOutcome,
   unknown: { outcome: 'unknown', cursor: '741' } satisfies VerificationOutcome,
   changes: { data: [{ projectId, keyId: record.keyId, version: 3 }, { projectId, keyId: '*', version: 2 }], cursor: '742' } satisfies ChangesPage
 }

@@ -1,4 +1,5 @@
 import { Type, type Static } from 'typebox'
+import { Logging } from './logging.ts'
 import { PolicySchema } from './policy.ts'
 
 const nullable = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) => Type.Union([schema, Type.Null()])
@@ -25,13 +26,11 @@ export const KeyRecord = Type.Object({
     owner: Type.Union([Type.Literal('key'), Type.Literal('project')]),
     list: Type.Array(PolicySchema)
   }, { description: 'the key\'s own policies, else the project\'s; null: the API\'s apply' })),
-  logging: Type.Object({
-    all: nullable(Type.String({ format: 'date-time' })),
-    scopes: Type.Record(Type.String(), nullable(Type.String({ format: 'date-time' })))
-  }),
+  logging: Logging,
   secretId: Type.String(),
   secretState: Type.Union([Type.Literal('current'), Type.Literal('retiring')]),
-  secretNotAfterMs: nullable(Type.Integer({ description: 'end of a rotation\'s grace, Unix milliseconds rounded down' }))
+  secretNotAfterMs: nullable(Type.Integer({ description: 'end of a rotation\'s grace, Unix milliseconds rounded down' })),
+  secretRetiredAtMs: Type.Optional(nullable(Type.Integer({ description: 'when the rotation that retires this secret happened, Unix milliseconds; absent: not told' })))
 })
 export type KeyRecord = Static<typeof KeyRecord>
 

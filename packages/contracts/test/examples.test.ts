@@ -1,10 +1,11 @@
 import t from 'tap'
 import { Check } from 'typebox/value'
-import { ChangesPage, PolicySchema, VerificationOutcome, VerificationRequest, examples } from '../src/index.ts'
+import { ChangesPage, KeyRecord, LoggedUntil, Logging, PolicySchema, VerificationOutcome, VerificationRequest, examples } from '../src/index.ts'
 
 t.test('every example fits the schema it is an example of', async t => {
   t.ok(Check(VerificationRequest, examples.verificationRequest))
   t.ok(Check(VerificationOutcome, examples.found))
+  t.ok(Check(VerificationOutcome, examples.foundRetiring))
   t.ok(Check(VerificationOutcome, examples.unknown))
   t.ok(Check(ChangesPage, examples.changes))
 })
@@ -19,6 +20,28 @@ t.test('whenStoreIsDown is optional, and one of three', async t => {
   t.ok(Check(PolicySchema, policy), 'absent: local')
   for (const whenStoreIsDown of ['local', 'open', 'closed']) t.ok(Check(PolicySchema, { ...policy, whenStoreIsDown }))
   for (const whenStoreIsDown of ['share', null, true, '']) t.notOk(Check(PolicySchema, { ...policy, whenStoreIsDown }))
+})
+
+t.test('logged until a date-time or for ever; what is not logged is null or absent', async t => {
+  for (const until of ['2027-01-31T00:00:00Z', '2027-01-31T00:00:00.000+01:00', 'forever']) {
+    t.ok(Check(LoggedUntil, until), until)
+    t.ok(Check(Logging, { all: until, scopes: { forms: until } }), until)
+  }
+  for (const until of ['', 'Forever', 'never', '2027-01-31', '2027-02-30T00:00:00', true, 1_801_440_000_000]) {
+    t.notOk(Check(LoggedUntil, until), String(until))
+    t.notOk(Check(Logging, { all: until, scopes: {} }), String(until))
+  }
+  t.ok(Check(Logging, { all: null, scopes: {} }))
+  t.notOk(Check(Logging, { all: null, scopes: { forms: null } }), 'a scope that is not logged is left out')
+  t.notOk(Check(Logging, { scopes: {} }))
+})
+
+t.test('a record without the moment of its retirement is one of an older key-service', async t => {
+  const { secretRetiredAtMs, ...older } = examples.foundRetiring.record as KeyRecord
+  t.type(secretRetiredAtMs, 'number')
+  t.ok(Check(KeyRecord, older))
+  t.ok(Check(KeyRecord, { ...older, secretRetiredAtMs: null }))
+  for (const wrong of [1.5, '2026-11-20T10:00:00Z']) t.notOk(Check(KeyRecord, { ...older, secretRetiredAtMs: wrong }))
 })
 
 t.test('versions are whole and start at 1', async t => {

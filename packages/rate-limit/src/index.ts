@@ -2,6 +2,7 @@ export { RedisConnection, StoreUnavailableError, connectRedis } from './connecti
 export { combine, violatedPolicies, type Decision, type PolicyDecision } from './decision.ts'
 export { createFastifyStore } from './fastify-store.ts'
 export { draft7Headers, wholeSeconds } from './headers.ts'
+export { limitsInApi, limitsOfKey, limitsOfOperation, type AddressHash, type KeyLimit, type LimitedApi, type LimitedKey, type LimitedOperation } from './key-limits.ts'
 export { addressTag, hashAddress, logKey, type Partition, type PolicyOwner } from './names.ts'
 export { MemoryStore, type LocalDecision, type MemoryStoreOptions } from './memory-store.ts'
 export { sharedLimit, type SharedLimitOptions } from './plugin.ts'

@@ -58,6 +58,29 @@ export class RedisStore implements Store {
   async reset (limits: LimitedBy[]): Promise<void> {
     await this.#connection.call(async client => await client.del(limits.map(l => l.log)))
   }
+
+  /**
+   * When the newest were admitted under each policy, in Unix milliseconds, oldest first; those that have left the window may be
+   * among them. Of a fixed window only the beginning is known: none. For people to look at, never to decide by.
+   *
+   * @throws {StoreUnavailableError} Redis cannot answer.
+   */
+  async newestAdmissions (limits: LimitedBy[], atMost: number): Promise<number[][]> {
+    const replies = await this.#connection.call(async client => {
+      const pipeline = client.pipeline()
+      for (const { log } of limits.filter(isSliding)) pipeline.lrange(log, -atMost, -1)
+      return await pipeline.exec() ?? []
+    })
+    return limits.map(limit => {
+      const [error, stamps] = isSliding(limit) ? replies.shift() ?? [] : [null, []]
+      if (error !== null && error !== undefined) throw new StoreUnavailableError(error.message, { cause: error })
+      return (stamps as string[]).map(micros => Math.floor(Number(micros) / 1000))
+    })
+  }
+}
+
+function isSliding ({ policy }: LimitedBy): boolean {
+  return policy.algorithm === 'sliding'
 }
 
 function readReply (reply: unknown, policies: Policy[]): DecideOutcome {

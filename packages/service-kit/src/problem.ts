@@ -75,6 +75,7 @@ export const problem = fp<ProblemOptions>(async (app, { isUnavailable = () => fa
 export const notFound: Problem = { status: 404, code: 'not_found', detail: 'There is nothing at this address. Check the method and the path.' }
 
 function fromFastify (error: FastifyError, request: FastifyRequest): Problem {
+  if (error.validationContext === 'params') return notFound // an id that cannot exist is answered like one that does not
   if (error.validation !== undefined) {
     const { status, errors } = explainValidation(error.validation)
     return { status, code: 'invalid_request', detail: `The ${error.validationContext ?? 'request'} is not acceptable: ${errors.map(e => `${e.pointer === '' ? 'it' : e.pointer} ${e.message}`).join('; ')}.`, errors }

@@ -74,7 +74,7 @@ export async function buildApp ({ config, catalogue, nowMicros }: AppOptions): P
   // A request meets these in the order they are registered.
   await app.register(ingress)
   await app.register(refusals, { limiter, metrics, limit: config.KEYGATE_REFUSALS_LIMIT, realm: config.KEYGATE_REALM })
-  await app.register(credentials, { realm: config.KEYGATE_REALM, prefix: config.KEYGATE_KEY_PREFIX })
+  await app.register(credentials, { realm: config.KEYGATE_REALM, prefix: config.KEYGATE_KEY_PREFIX, importForms: config.importForms })
   await app.register(admission, { records, limiter, feed, metrics, bootId, maxUnconfirmedMs })
   await app.register(proxy, { timeoutMs: config.KEYGATE_UPSTREAM_TIMEOUT_MS })
 

@@ -1,3 +1,4 @@
+import { importForms, type ImportForm } from '@keygate/api-key'
 import { cidrFault, loadConfig, urlFault, type Environment } from '@keygate/service-kit'
 import { Type, type Static } from 'typebox'
 
@@ -10,6 +11,7 @@ const Variables = Type.Object({
   KEYGATE_KEY_SERVICE_URL: Type.String({ description: 'where key-service answers, such as http://127.0.0.1:8082' }),
   KEYGATE_SERVICE_TOKEN: Type.String({ minLength: 16, secret: true, description: 'service token with the permission keys:verify' }),
   KEYGATE_KEY_PREFIX: Type.String({ default: 'kg', pattern: '^[a-z][a-z0-9]{1,15}$', description: 'prefix of issued secrets, 2 to 16 lower-case letters or digits, the same as key-service\'s' }),
+  KEYGATE_IMPORT_FORMS: Type.String({ default: '', description: `forms of other systems' secrets that keys were imported with, separated by commas, the same as key-service's: ${importForms.join(', ')}` }),
   KEYGATE_REALM: Type.String({ default: 'Keygate', pattern: '^[\\x20\\x21\\x23-\\x5b\\x5d-\\x7e]+$', description: 'realm of the Basic challenge' }),
   KEYGATE_RECORD_TTL_SECONDS: Type.Integer({ default: 60, minimum: 1, maximum: 3600, description: 'a record is asked again after so many seconds' }),
   KEYGATE_REFUSALS_LIMIT: Type.Integer({ default: 100, minimum: 1, maximum: 100_000, description: 'refusals per address and minute before they answer 429' }),
@@ -23,12 +25,12 @@ const Variables = Type.Object({
   LOG_LEVEL: Type.Unsafe<string>({ type: 'string', enum: ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], default: 'info', description: 'trace, debug, info, warn, error, fatal or silent' })
 })
 
-export type Config = Readonly<Static<typeof Variables>> & { trustProxy: string[] }
+export type Config = Readonly<Static<typeof Variables>> & { trustProxy: string[], importForms: ImportForm[] }
 
 /** @throws {ConfigError} with all faults at once. */
 export function readConfig (env: Environment): { config: Config, warnings: string[] } {
   const { config, warnings } = loadConfig(Variables, env, faultsOf)
-  return { config: { ...config, trustProxy: listOf(config.KEYGATE_TRUST_PROXY) }, warnings }
+  return { config: { ...config, trustProxy: listOf(config.KEYGATE_TRUST_PROXY), importForms: listOf(config.KEYGATE_IMPORT_FORMS) as ImportForm[] }, warnings }
 }
 
 function listOf (text: string): string[] {
@@ -36,13 +38,19 @@ function listOf (text: string): string[] {
 }
 
 /** What a schema cannot say. */
-function faultsOf ({ REDIS_URL: redis, KEYGATE_KEY_SERVICE_URL: keyService, KEYGATE_TRUST_PROXY: proxies, KEYGATE_SERVICE_TOKEN: token }: Partial<Static<typeof Variables>>): string[] {
+function faultsOf ({ REDIS_URL: redis, KEYGATE_KEY_SERVICE_URL: keyService, KEYGATE_TRUST_PROXY: proxies, KEYGATE_IMPORT_FORMS: forms, KEYGATE_SERVICE_TOKEN: token }: Partial<Static<typeof Variables>>): string[] {
   return [
     redis === undefined ? undefined : urlFault('REDIS_URL', redis, ['redis', 'rediss']) ?? databaseFault(redis),
     keyService === undefined ? undefined : urlFault('KEYGATE_KEY_SERVICE_URL', keyService, ['http', 'https']),
     proxies === undefined ? undefined : cidrFault('KEYGATE_TRUST_PROXY', listOf(proxies)),
+    forms === undefined ? undefined : formsFault(listOf(forms)),
     token === undefined || /^[\x21-\x7e]+$/.test(token) ? undefined : 'KEYGATE_SERVICE_TOKEN has a space, a line break or another character that no header can carry'
   ].filter(fault => fault !== undefined)
+}
+
+function formsFault (forms: string[]): string | undefined {
+  const unknown = forms.filter(form => !importForms.includes(form as ImportForm))
+  return unknown.length === 0 ? undefined : `KEYGATE_IMPORT_FORMS names ${unknown.map(form => JSON.stringify(form)).join(', ')}; there is ${importForms.join(', ')}`
 }
 
 /** The driver asks for the database after it has connected, when nobody waits for the answer any more. */

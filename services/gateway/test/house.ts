@@ -32,6 +32,12 @@ export const basicOf = (userPass: string, scheme = 'Basic '): string[] => ['Auth
 
 export interface Project { id: string, createKey: (settings?: object) => Promise<{ id: string, secret: string }>, change: (keyId: string, method: string, path: string, body?: object) => Promise<{ secret: string, status: string }> }
 
+export interface Gateway {
+  url: string
+  /** The sum of a metric's samples. */
+  metric: (name: string) => Promise<number>
+}
+
 export interface GatewayHouse {
   stack: Stack
   /** Two gateways of this process over the same Redis, with the clock of the script in `clock`. */
@@ -40,6 +46,8 @@ export interface GatewayHouse {
   /** The sum of a metric's samples over both gateways. */
   metric: (name: string) => Promise<number>
   createProject: () => Promise<Project>
+  /** One more gateway in this process, with other variables. It ends with the house. */
+  openGateway: (env: Record<string, string>) => Promise<Gateway>
   stop: () => Promise<void>
 }
 
@@ -51,34 +59,37 @@ export async function openGatewayHouse (apis: (upstream: string, dead: string) =
   const dir = mkdtempSync(join(realpathSync(tmpdir()), 'keygate-gateway-'))
   const stack = await startStack({ dir, ephemeral: true, gateways: 0, apis: apis('http://127.0.0.1:4000', await deadAddress()) })
   const clock: GatewayHouse['clock'] = { micros: undefined }
-  const { config } = readConfig({
-    KEYGATE_APIS: stack.apisFile,
-    KEYGATE_KEY_SERVICE_URL: stack.keyService.url,
-    KEYGATE_SERVICE_TOKEN: stack.tokens.gateway,
-    REDIS_URL: stack.redisUrl,
-    LOG_LEVEL: 'silent',
-    KEYGATE_UPSTREAM_TIMEOUT_MS: '1000',
-    ...env
-  })
-  const build = async () => {
+  const open: Array<{ close: () => Promise<void> }> = []
+  const openGateway = async (more: Record<string, string>): Promise<Gateway> => {
+    const { config } = readConfig({
+      KEYGATE_APIS: stack.apisFile,
+      KEYGATE_KEY_SERVICE_URL: stack.keyService.url,
+      KEYGATE_SERVICE_TOKEN: stack.tokens.gateway,
+      REDIS_URL: stack.redisUrl,
+      LOG_LEVEL: 'silent',
+      KEYGATE_UPSTREAM_TIMEOUT_MS: '1000',
+      ...env,
+      ...more
+    })
     const { app, registry } = await buildApp({ config, catalogue: await loadCatalogue(stack.apisFile), nowMicros: () => clock.micros ?? Date.now() * 1000 })
-    await app.listen({ port: 0, host: '127.0.0.1' })
-    return { url: `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`, registry, close: async () => { await app.close() } }
+    open.push({ close: async () => { await app.close() } })
+    return {
+      url: await app.listen({ port: 0, host: '127.0.0.1' }),
+      metric: async name => ((await registry.getSingleMetric(name)?.get())?.values ?? []).reduce((sum, { value }) => sum + value, 0)
+    }
   }
-  const apps = [await build(), await build()]
+  const gateways = [await openGateway({}), await openGateway({})]
   const admin = async <T>(method: string, path: string, body?: object): Promise<T> => {
-    const answer = await fetch(stack.keyService.url + path, { method, headers: { authorization: `Bearer ${stack.tokens.operator}`, ...(body === undefined ? {} : { 'content-type': 'application/json' }) }, body: body === undefined ? null : JSON.stringify(body) })
+    const answer = await fetch(stack.keyService.url + path, { method, headers: { authorization: `Bearer ${stack.tokens.operator}`, ...(method === 'PATCH' && { 'if-match': '*' }), ...(body === undefined ? {} : { 'content-type': 'application/json' }) }, body: body === undefined ? null : JSON.stringify(body) })
     if (answer.status >= 300) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`)
     return (answer.status === 204 ? undefined : await answer.json()) as T
   }
   return {
     stack,
-    gateways: apps.map(app => app.url),
+    gateways: gateways.map(({ url }) => url),
     clock,
-    metric: async name => {
-      const samples = await Promise.all(apps.map(async ({ registry }) => (await registry.getSingleMetric(name)?.get())?.values ?? []))
-      return samples.flat().reduce((sum, { value }) => sum + value, 0)
-    },
+    metric: async name => (await Promise.all(gateways.map(async ({ metric }) => await metric(name)))).reduce((sum, value) => sum + value, 0),
+    openGateway,
     createProject: async () => {
       const { id } = await admin<{ id: string }>('POST', '/v1/projects', { name: 'Project' })
       return {
@@ -89,7 +100,7 @@ export async function openGatewayHouse (apis: (upstream: string, dead: string) =
     },
     stop: async () => {
       agent.destroy()
-      await Promise.all(apps.map(async app => { await app.close() }))
+      await Promise.all(open.map(async ({ close }) => { await close() }))
       await stack.stop()
       rmSync(dir, { recursive: true, force: true })
     }

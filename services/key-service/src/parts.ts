@@ -7,8 +7,11 @@ import { openDatabase, type Database } from './db/database.ts'
 import { isUnavailable } from './db/failures.ts'
 import { migrate } from './db/migrate.ts'
 import { waitForDatabase } from './db/wait.ts'
+import { firstOperatorText, prepareFirstOperator } from './people/first-operator.ts'
+import { publicUrlOf } from './people/public-url.ts'
 import { putFileTokens } from './service-tokens/repository.ts'
 import { readTokensFile } from './service-tokens/tokens-file.ts'
+import { checkKeysPresent } from './vault/keys-present.ts'
 import { createPeppers, type Peppers } from './vault/peppers.ts'
 import { createVault, type Vault } from './vault/vault.ts'
 
@@ -23,29 +26,30 @@ const patienceMs = 30_000
  *
  * Redis is not waited for: without it changes are answered `pending`, and the relay delivers them later.
  *
+ * @param print takes what only whoever starts the service may see: standard output.
  * @throws {ConfigError | CatalogueError | StartError} with what to do about it.
  */
-export async function openParts (config: Config, log: FastifyBaseLogger): Promise<Parts> {
+export async function openParts (config: Config, log: FastifyBaseLogger, print: (text: string) => void = text => { process.stdout.write(text) }): Promise<Parts> {
   const tokens = config.serviceTokensFile === undefined ? undefined : readTokensFile(config.serviceTokensFile)
   const catalogue = await loadCatalogue(config.apisFile)
+  const vault = config.encryptionKeys === undefined ? undefined : createVault(config.encryptionKeys)
+  const peppers = createPeppers(config.peppers)
   const redis = connectRedis(config.redisUrl, { timeoutMs: config.redisTimeoutMs })
   const database = openDatabase(config.databaseUrl, { timeoutMs: config.databaseTimeoutMs })
   try {
     await waitForDatabase(database, { patienceMs, onWait: reason => { log.warn({ reason }, 'waiting for PostgreSQL') } })
     await migrate(config.databaseUrl, async () => {
+      await database.run(async db => { await checkKeysPresent(db, vault, peppers) })
       if (tokens !== undefined) await database.transaction(async tx => { await putFileTokens(tx, tokens) })
+      const email = config.operatorEmail
+      const link = await database.transaction(async tx => await prepareFirstOperator(tx, { email, publicUrl: publicUrlOf(config) }))
+      if (link !== undefined) print(firstOperatorText(email, link))
     }).catch((error: Error) => { throw asStartError(error) })
   } catch (error) {
     await Promise.all([database.close(), redis.close()])
     throw error
   }
-  return {
-    database,
-    redis,
-    catalogue,
-    vault: config.encryptionKeys === undefined ? undefined : createVault(config.encryptionKeys),
-    peppers: createPeppers(config.peppers)
-  }
+  return { database, redis, catalogue, vault, peppers }
 }
 
 function asStartError (error: Error & { code?: unknown }): Error {

@@ -9,21 +9,50 @@ export function oneOf<const T extends string[]> (values: T, options: object = {}
   return Type.Unsafe<T[number]>({ type: 'string', enum: values, ...options })
 }
 
-export const Timestamp = Type.String({ format: 'date-time', examples: ['2026-11-20T10:00:00.000Z'] })
+/** Text of at most so many characters; PostgreSQL can store no NUL. */
+export function text (maxLength: number, options: object = {}) {
+  return Type.String({ maxLength, pattern: '^[^\\u0000]*$', ...options })
+}
 
-export const ProjectParams = Type.Object({ projectId: Type.String({ description: 'UUID of the project' }) })
-export const KeyParams = Type.Object({ ...ProjectParams.properties, keyId: Type.String({ description: 'id of the key, `key_...`' }) })
+/** Counts only up, from 1. */
+export const Version = Type.Integer({ format: 'int64', minimum: 1, maximum: Number.MAX_SAFE_INTEGER })
+
+/** Text of machines: visible ASCII. */
+export function ascii (maxLength: number, options: object = {}) {
+  return Type.String({ maxLength, pattern: '^[\\x21-\\x7e]*$', ...options })
+}
+
+export function integer (minimum: number, maximum: number, options: object = {}) {
+  return Type.Integer({ minimum, maximum, format: maximum < 2 ** 31 ? 'int32' : 'int64', ...options })
+}
+
+export const Uuid = Type.String({ format: 'uuid', maxLength: 36 })
+export const Timestamp = Type.String({ format: 'date-time', maxLength: 30, examples: ['2026-11-20T10:00:00.000Z'] })
+
+/** What every list takes, and what it answers beside `data`. */
+export const page = {
+  cursor: Type.Optional(ascii(1000, { description: '`nextCursor` of the page before' })),
+  limit: integer(1, 100, { default: 50, description: 'rows per page' })
+}
+export const NextCursor = nullable(ascii(1000, { description: 'null: this is the last page' }))
+
+export const ProjectParams = Type.Object({ projectId: ascii(36, { description: 'UUID of the project' }) })
+export const KeyParams = Type.Object({ ...ProjectParams.properties, keyId: ascii(26, { description: 'id of the key, `key_...`' }) })
 
 /** RFC 9457 with our members; `code` is what programs compare. */
 export const Problem = Type.Object({
-  type: Type.String(),
-  title: Type.String(),
-  status: Type.Integer(),
-  detail: Type.String(),
-  instance: Type.String(),
-  code: Type.String(),
-  requestId: Type.String(),
-  errors: Type.Optional(Type.Array(Type.Object({ pointer: Type.String({ description: 'JSON pointer' }), message: Type.String() })))
+  type: ascii(200, { description: 'a URI that names the kind of problem' }),
+  title: text(100),
+  status: integer(400, 599),
+  detail: text(2 ** 22, { description: 'what is wrong and what to do, for people' }),
+  instance: ascii(100, { description: 'a URI that names this request' }),
+  code: Type.String({ pattern: '^[a-z0-9_]+$', maxLength: 100, description: 'what programs compare' }),
+  requestId: Type.String({ pattern: '^[\\w-]+$', maxLength: 64 }),
+  errors: Type.Optional(Type.Array(Type.Object({
+    pointer: Type.String({ maxLength: 2 ** 18, pattern: '^(/|$)', description: 'JSON pointer' }),
+    message: text(2 ** 18)
+  }), { maxItems: 2 ** 17 })),
+  'violated-policies': Type.Optional(Type.Array(text(64), { maxItems: 20 }))
 }, {
   $id: 'Problem',
   examples: [{

@@ -219,7 +219,7 @@ test('key-service and PostgreSQL', async t => {
     await back.stop()
   })
 
-  await t.test('the database is frozen: 503, /readyz 503, /livez 200, and nothing hangs; when it goes on it is used again, and nothing is left over', async t => {
+  await t.test('B2-03 the database is frozen: 503, /readyz 503, /livez 200, and nothing hangs; when it goes on it is used again, and nothing is left over', async t => {
     const url = await house.database()
     const app = await startApp(t, configFor(t, url, house.redis.url, { databaseTimeoutMs: 500 }))
     const name = new URL(url).pathname.slice(1)

@@ -93,25 +93,27 @@ export function configFor (t: Test, databaseUrl: string, redisUrl: string, overr
 }
 
 export interface Answer { status: number, headers: LightMyRequestResponse['headers'], body: any, text: string }
-export type Call = (method: string, path: string, body?: unknown, token?: string) => Promise<Answer>
+export type Call = (method: string, path: string, body?: unknown, token?: string, headers?: Record<string, string>) => Promise<Answer>
 
-export interface TestApp { app: FastifyInstance, parts: Parts, call: Call, metrics: () => Promise<string> }
+/** `printed` is what only whoever starts the service may see: the first operator's link. */
+export interface TestApp { app: FastifyInstance, parts: Parts, call: Call, metrics: () => Promise<string>, printed: string }
 
 export async function startApp (t: Test, config: Config): Promise<TestApp> {
   let parts: Parts | undefined
-  const { app, registry } = await buildApp(config, async log => { parts = await openParts(config, log); return parts })
+  let printed = ''
+  const { app, registry } = await buildApp(config, async log => { parts = await openParts(config, log, text => { printed += text }); return parts })
   t.teardown(async () => { await app.close() })
   await app.ready()
-  return { app, parts: parts as Parts, call: caller(app), metrics: async () => await registry.metrics() }
+  return { app, parts: parts as Parts, call: caller(app), metrics: async () => await registry.metrics(), printed }
 }
 
-/** Calls `/v1` + path with a token and a JSON body. */
+/** Calls `/v1` + path with a token and a JSON body. A PATCH is made on whatever version there is, unless `headers` say otherwise. */
 function caller (app: FastifyInstance): Call {
-  return async (method, path, body, token = tokens.all) => {
+  return async (method, path, body, token = tokens.all, headers = method === 'PATCH' ? { 'if-match': '*' } : {}) => {
     const response = await app.inject({
       method: method as 'GET',
       url: `/v1${path}`,
-      headers: { authorization: `Bearer ${token}` },
+      headers: { authorization: `Bearer ${token}`, ...headers },
       ...body === undefined ? {} : { payload: body as object }
     })
     const text = response.body

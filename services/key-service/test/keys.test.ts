@@ -6,6 +6,7 @@ import { boundProject, configFor, redisIsReady, startApp, startHouse, tokens, ty
 
 const unknownProject = '11111111-2222-4333-8444-555555555555'
 const unknownKey = 'key_0000000000000000000000'
+const unknownRole = 'role_0000000000000000000000'
 
 test('key-service over HTTP', async t => {
   const house = await startHouse(t)
@@ -67,14 +68,14 @@ test('key-service over HTTP', async t => {
     t.same(await walk('&search=BA'), ['banana_split'])
     t.same(await walk('&search=00%25'), ['cherry 100%'], '% is a character')
     t.same(await walk('&search=a_s'), ['banana_split'], '_ is a character')
-    t.same(await walk('&search=a%00b'), [])
+    t.same(await walk('&search=a%01b'), [])
     await call('POST', `/projects/${projectId}/keys/${ids[0]}/disable`)
     await call('POST', `/projects/${projectId}/keys/${ids[1]}/revoke`)
     t.same(await walk('&status=disabled'), ['cherry 100%'])
     t.same(await walk('&status=revoked'), ['apple'])
     t.same(await walk('&status=active'), ['banana_split'])
     t.same(await walk('&status=expired'), [])
-    for (const [query, status] of [['limit=0', 422], ['limit=101', 422], ['limit=x', 400], ['sort=hint', 422], ['status=deleted', 422], ['cursor=x', 400], ['filter=x', 400], [`cursor=${Buffer.from(JSON.stringify(['-createdAt', 'x', ids[0]])).toString('base64url')}`, 400]] as const) {
+    for (const [query, status] of [['limit=0', 422], ['limit=101', 422], ['limit=x', 400], ['sort=hint', 422], ['status=deleted', 422], ['search=a%00b', 422], ['scope=%00', 422], ['role=%00', 422], ['cursor=x', 400], ['filter=x', 400], [`cursor=${Buffer.from(JSON.stringify(['-createdAt', 'x', ids[0]])).toString('base64url')}`, 400]] as const) {
       t.equal((await call('GET', `/projects/${projectId}/keys?${query}`)).status, status, query)
     }
     const moments = ['2020-13-41T99:00:00.000Z', '2021-02-29T00:00:00.000Z', '2020-01-01T24:00:00.000Z', '0000-01-01T00:00:00.000Z', '2020-01-01T00:00:00Z']
@@ -116,7 +117,8 @@ test('key-service over HTTP', async t => {
         expiresAt: '2090-01-31T23:59:59.999Z',
         policies: null,
         logging: { all: null, scopes: {} },
-        sealed: true,
+        sealed: false,
+        rotation: null,
         version: 1,
         effective: 'everywhere',
         createdBy: 'all',
@@ -145,6 +147,7 @@ test('key-service over HTTP', async t => {
         notAfterMs: Date.parse('2090-01-31T23:59:59.999Z'),
         policies: { owner: 'project', list: [{ name: 'of project', limit: 9, windowSeconds: 10, algorithm: 'sliding', partition: 'key' }] },
         logging: { all: null, scopes: {} },
+        secretRetiredAtMs: null,
         secretId: /^sec_/,
         secretState: 'current',
         secretNotAfterMs: null
@@ -221,7 +224,7 @@ test('key-service over HTTP', async t => {
   await t.test('K6 delete, delete again; K7 an unknown key', async t => {
     const key = await newKey(await newProject(), { allowedHosts: ['192.0.2.1'], policies: [{ name: 'p', limit: 1, windowSeconds: 1 }] })
     t.equal((await call('DELETE', key.at)).status, 204)
-    for (const [method, path, body] of [['DELETE', ''], ['GET', ''], ['PATCH', '', { name: 'x' }], ['POST', '/rotate'], ['POST', '/rotate/finish'], ['POST', '/disable'], ['POST', '/enable'], ['POST', '/revoke']] as const) {
+    for (const [method, path, body] of [['DELETE', ''], ['GET', ''], ['PATCH', '', { name: 'x' }], ['POST', '/rotate'], ['PATCH', '/rotate', { gracePeriodSeconds: 60 }], ['POST', '/rotate/finish'], ['POST', '/disable'], ['POST', '/enable'], ['POST', '/revoke'], ['POST', '/reveal', { reason: 'setting up' }]] as const) {
       t.match(await call(method, key.at + path, body), { status: 404, body: { code: 'key_not_found' } }, `${method} ${path}`)
     }
     t.equal((await verify(key.secret)).outcome, 'unknown')
@@ -266,7 +269,7 @@ test('key-service over HTTP', async t => {
     t.match(await call('POST', `${key.at}/revoke`, { reason: 'x'.repeat(401) }), { status: 422 })
     t.match(await call('POST', `${key.at}/revoke`, { reason: 'leaked' }), { status: 200, body: { status: 'revoked', version: 2 } })
     t.equal((await verify(key.secret)).record.status, 'revoked')
-    for (const [method, path, body] of [['PATCH', '', { name: 'x' }], ['POST', '/rotate'], ['POST', '/rotate/finish'], ['POST', '/disable'], ['POST', '/enable'], ['POST', '/revoke']] as const) {
+    for (const [method, path, body] of [['PATCH', '', { name: 'x' }], ['POST', '/rotate'], ['PATCH', '/rotate', { gracePeriodSeconds: 60 }], ['POST', '/rotate/finish'], ['POST', '/disable'], ['POST', '/enable'], ['POST', '/revoke'], ['POST', '/reveal', { reason: 'setting up' }]] as const) {
       t.match(await call(method, key.at + path, body), { status: 409, body: { code: 'key_revoked' } }, `${method} ${path}`)
     }
     t.match((await call('GET', key.at)).body, { status: 'revoked', version: 2 }, 'a refused action raises nothing')
@@ -280,7 +283,7 @@ test('key-service over HTTP', async t => {
     t.match((await call('PATCH', key.at, { allowedForAll: true })).body, { allowedForAll: true, scopes: ['submissions'] }, 'the stored scopes are kept')
     t.match((await call('PATCH', key.at, { allowedForAll: false, scopes: [] })).body, { allowedForAll: false, scopes: [] })
     t.match((await call('PATCH', key.at, { description: null, allowedHosts: null, expiresAt: null, policies: null })).body, { description: null, allowedHosts: null, expiresAt: null, policies: null })
-    const merge = await app.app.inject({ method: 'PATCH', url: `/v1${key.at}`, headers: { authorization: `Bearer ${tokens.all}`, 'content-type': 'application/merge-patch+json' }, payload: '{"name":"merged"}' })
+    const merge = await app.app.inject({ method: 'PATCH', url: `/v1${key.at}`, headers: { authorization: `Bearer ${tokens.all}`, 'content-type': 'application/merge-patch+json', 'if-match': '*' }, payload: '{"name":"merged"}' })
     t.match(merge.json(), { name: 'merged' })
   })
 
@@ -310,10 +313,12 @@ test('key-service over HTTP', async t => {
     const projectId = await newProject()
     const key = await newKey(projectId)
     for (const body of [
-      ...['id', 'hash', 'digest', 'projectId', 'tenantId', 'status', 'version', 'lastUsedAt', 'createdBy', 'secret', 'sealed', '__proto__x'].map(field => ({ name: 'x', [field]: 'y' })),
+      ...['id', 'hash', 'hint', 'digest', 'ciphertext', 'encryptionKeyId', 'pepperId', 'projectId', 'tenantId', 'status', 'version', 'effective', 'effectiveAt', 'lastUsedAt', 'createdAt', 'createdBy', 'secret', 'sealed', 'roleId', 'rotation', 'loggedForAll', '__proto__x'].map(field => ({ name: 'x', [field]: 'y' })),
       { name: 1 }, { name: null }, { name: ['x'] }, { name: 'x', scopes: 'submissions' }, { name: 'x', scopes: [1] }, { name: 'x', scopes: null }, { name: 'x', allowedForAll: 'true' }, { name: 'x', allowedForAll: 1 }, { name: 'x', allowedForAll: null },
       { name: 'x', expiresAt: 5 }, { name: 'x', expiresAt: {} }, { name: 'x', allowedHosts: '192.0.2.1' }, { name: 'x', allowedHosts: [null] }, { name: 'x', policies: {} }, { name: 'x', policies: [{}] }, { name: 'x', policies: [{ name: 'p', limit: 1.5, windowSeconds: 1 }] },
-      { name: 'x', policies: [{ name: 'p', limit: 1, windowSeconds: 1, whenStoreIsDown: false }] }, { name: 'x', policies: [{ name: 'p', limit: 1, windowSeconds: 1, whenRedisIsDown: 'open' }] }, { name: 'x', description: 5 }
+      { name: 'x', policies: [{ name: 'p', limit: 1, windowSeconds: 1, whenStoreIsDown: false }] }, { name: 'x', policies: [{ name: 'p', limit: 1, windowSeconds: 1, whenRedisIsDown: 'open' }] }, { name: 'x', description: 5 },
+      { name: 'x', role: 5 }, { name: 'x', role: ['r'] }, { name: 'x', sealed: null }, { name: 'x', sealed: 'false' }, { name: 'x', logging: null }, { name: 'x', logging: true }, { name: 'x', logging: { all: true } }, { name: 'x', logging: { until: null } },
+      { name: 'x', logging: { scopes: ['submissions'] } }, { name: 'x', logging: { scopes: { submissions: 1 } } }, { name: 'x', import: null }, { name: 'x', import: 'secret' }, { name: 'x', import: {} }, { name: 'x', import: { hint: 'x' } }, { name: 'x', import: { secret: 1 } }
     ]) {
       t.match(await call('POST', `/projects/${projectId}/keys`, body), { status: 400, body: { status: 400 } }, `POST ${JSON.stringify(body)}`)
       t.match(await call('PATCH', key.at, body), { status: 400 }, `PATCH ${JSON.stringify(body)}`)
@@ -329,7 +334,7 @@ test('key-service over HTTP', async t => {
     const key = await newKey(projectId)
     const raw = async (method: string, path: string, payload: string | Buffer, type = 'application/json') =>
       await app.app.inject({ method: method as 'POST', url: `/v1${path}`, headers: { authorization: `Bearer ${tokens.all}`, 'content-type': type }, payload })
-    for (const [method, path] of [['POST', '/projects'], ['PATCH', `/projects/${projectId}`], ['POST', `/projects/${projectId}/keys`], ['PATCH', key.at], ['POST', '/verifications'], ['POST', `${key.at}/rotate`], ['POST', `${key.at}/revoke`], ['POST', `${key.at}/disable`]] as const) {
+    for (const [method, path] of [['POST', '/projects'], ['PATCH', `/projects/${projectId}`], ['POST', `/projects/${projectId}/keys`], ['PATCH', key.at], ['POST', '/verifications'], ['POST', `${key.at}/rotate`], ['PATCH', `${key.at}/rotate`], ['POST', `${key.at}/revoke`], ['POST', `${key.at}/disable`], ['POST', `${key.at}/reveal`], ['POST', `/projects/${projectId}/roles`]] as const) {
       for (const [payload, type, status] of [
         ['{', undefined, 400], ['null', undefined, 400], ['[]', undefined, 400], ['"x"', undefined, 400], ['1', undefined, 400], ['{"__proto__":{"name":"x"}}', undefined, 400], ['{"name":"\\ud800"', undefined, 400],
         ['name=x', 'application/x-www-form-urlencoded', 415], ['{}', 'text/plain', 415], [`{"name":"${'x'.repeat(300_000)}"}`, undefined, 413]
@@ -369,7 +374,8 @@ test('key-service over HTTP', async t => {
     const routes: Array<[string, string, string, object?]> = [
       ['POST', '/projects', 'projects:create', { name: 'x' }], ['GET', '/projects', 'projects:read'], ['GET', `/projects/${projectId}`, 'projects:read'], ['PATCH', `/projects/${projectId}`, 'projects:update', { name: 'x' }], ['DELETE', `/projects/${projectId}`, 'projects:delete'],
       ['POST', `/projects/${projectId}/keys`, 'keys:create', { name: 'x' }], ['GET', `/projects/${projectId}/keys`, 'keys:read'], ['GET', key.at, 'keys:read'], ['PATCH', key.at, 'keys:update', { name: 'x' }], ['DELETE', key.at, 'keys:revoke'],
-      ['POST', `${key.at}/disable`, 'keys:update'], ['POST', `${key.at}/enable`, 'keys:update'], ['POST', `${key.at}/rotate`, 'keys:rotate'], ['POST', `${key.at}/rotate/finish`, 'keys:rotate'], ['POST', `${key.at}/revoke`, 'keys:revoke']
+      ['POST', `${key.at}/disable`, 'keys:update'], ['POST', `${key.at}/enable`, 'keys:update'], ['POST', `${key.at}/rotate`, 'keys:rotate'], ['PATCH', `${key.at}/rotate`, 'keys:rotate', { gracePeriodSeconds: 60 }], ['POST', `${key.at}/rotate/finish`, 'keys:rotate'], ['POST', `${key.at}/revoke`, 'keys:revoke'], ['POST', `${key.at}/reveal`, 'keys:reveal', { reason: 'setting up' }],
+      ['POST', `/projects/${projectId}/roles`, 'roles:write', { name: 'x' }], ['GET', `/projects/${projectId}/roles`, 'keys:read'], ['GET', `/projects/${projectId}/roles/${unknownRole}`, 'keys:read'], ['PATCH', `/projects/${projectId}/roles/${unknownRole}`, 'roles:write', { name: 'x' }], ['DELETE', `/projects/${projectId}/roles/${unknownRole}`, 'roles:write']
     ]
     for (const [method, path, permission, body] of routes) {
       t.match(await call(method, path, body, tokens.verify), { status: 403, body: { code: 'forbidden', detail: new RegExp(permission) } }, `${method} ${path}`)
@@ -402,6 +408,7 @@ test('key-service over HTTP', async t => {
     const foreign: Array<[string, string, object?]> = [
       ['GET', `/projects/${other.projectId}`], ['PATCH', `/projects/${other.projectId}`, { name: 'x' }], ['DELETE', `/projects/${other.projectId}`], ['POST', `/projects/${other.projectId}/keys`, { name: 'x' }], ['GET', `/projects/${other.projectId}/keys`],
       ...(['', '/disable', '/enable', '/rotate', '/rotate/finish', '/revoke'].flatMap(path => [other.at, `/projects/${boundProject}/keys/${other.id}`].map((at): [string, string] => [path === '' ? 'GET' : 'POST', at + path]))),
+      ['POST', `${other.at}/reveal`, { reason: 'setting up' }], ['POST', `/projects/${boundProject}/keys/${other.id}/reveal`, { reason: 'setting up' }], ['PATCH', `${other.at}/rotate`, { gracePeriodSeconds: 60 }],
       ['PATCH', other.at, { name: 'x' }], ['DELETE', other.at], ['PATCH', `/projects/${boundProject}/keys/${other.id}`, { name: 'x' }], ['DELETE', `/projects/${boundProject}/keys/${other.id}`]
     ]
     for (const [method, path, body] of foreign) t.match(await call(method, path, body, tokens.bound), { status: 404 }, `${method} ${path}`)
@@ -439,11 +446,12 @@ test('key-service over HTTP', async t => {
     t.equal(document.openapi, '3.1.0')
     t.match(document.components.securitySchemes, { serviceToken: { type: 'http', scheme: 'bearer' } })
     const operations = Object.values(document.paths).flatMap(path => Object.values(path as object))
-    t.equal(operations.length, 17)
-    t.equal(new Set(operations.map(operation => operation.operationId)).size, 17)
-    for (const operation of operations) t.match(operation, { tags: [String], summary: String, responses: { 401: {}, 403: {}, 500: {}, 503: {} } }, operation.operationId)
+    t.equal(new Set(operations.map(operation => operation.operationId)).size, operations.length)
+    const ours = operations.filter(operation => ['keys', 'roles', 'verification'].includes(operation.tags[0]))
+    t.equal(ours.length, 21)
+    for (const operation of ours) t.match(operation, { summary: String, responses: { 401: {}, 403: {}, 500: {}, 503: {} } }, operation.operationId)
     t.match(document.paths['/v1/projects/{projectId}/keys'].post.responses['201'].content['application/json'].schema, { $ref: '#/components/schemas/KeyWithSecret' })
-    t.match(document.components.schemas, { Key: { examples: [{ id: /^key_/ }] }, Problem: {}, Project: {} })
+    t.match(document.components.schemas, { Key: { examples: [{ id: /^key_/ }] }, Role: { examples: [{ id: /^role_/ }] }, Problem: {}, Project: {} })
     t.match(await app.app.inject('/docs'), { statusCode: 200, headers: { 'content-type': /html/ } })
   })
 })

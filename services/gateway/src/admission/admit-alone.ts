@@ -65,8 +65,8 @@ function judge (candidate: Candidate, { record }: Entry, { limiter, metrics }: A
   const outcome = limiter.decideAlone({ cost: refusal === null ? 1 : 0, limits: candidate.limits(record), notAfterMs: notAfterOf(record) })
   metrics.decisions.inc({ outcome: outcome.outcome, store: 'local' })
   switch (outcome.outcome) {
-    case 'admitted': return refusal === null ? { outcome: 'admitted', record } : { outcome: 'refused', code: refusal }
-    case 'limited': return { outcome: 'refused', code: 'limited', alone: outcome }
+    case 'admitted': return refusal === null ? { outcome: 'admitted', record } : { outcome: 'refused', code: refusal, record }
+    case 'limited': return { outcome: 'refused', code: 'limited', record, alone: outcome }
     case 'expired': return { outcome: 'refused', code: whatExpired(record, refusal, limiter.nowMs()) }
     case 'closed': return { outcome: 'refused', code: 'store_unavailable' }
   }

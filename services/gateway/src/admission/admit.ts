@@ -37,8 +37,8 @@ async function settle (candidate: Candidate, arrivedAt: number, options: AdmitOp
     const refusal = candidate.judge(record)
     const outcome = await decide(found, refusal, candidate, options)
     switch (outcome.outcome) {
-      case 'admitted': return refusal === null ? { outcome: 'admitted', record, decision: outcome } : { outcome: 'refused', code: refusal, decision: outcome }
-      case 'limited': return { outcome: 'refused', code: 'limited', decision: outcome }
+      case 'admitted': return refusal === null ? { outcome: 'admitted', record, decision: outcome } : { outcome: 'refused', code: refusal, record, decision: outcome }
+      case 'limited': return { outcome: 'refused', code: 'limited', record, decision: outcome }
       case 'expired': return { outcome: 'refused', code: whatExpired(record, refusal, outcome.nowMs) }
     }
     records.drop(found.entry)

@@ -10,15 +10,19 @@ export interface Candidate {
   limits: (record: KeyRecord) => LimitedBy[]
 }
 
-/** The numbers behind an answer: the shared decision's, or those of this replica alone, which no RateLimit field may show. */
-export interface Numbers {
+/** What an answer rests on. */
+export interface Grounds {
+  /** The key's record, once it is confirmed. */
+  record?: KeyRecord
+  /** The numbers of the shared decision. */
   decision?: Decision
+  /** Those of this replica alone, which no RateLimit field may show. */
   alone?: LocalOutcome & { outcome: 'limited' }
 }
 
 export type Admission =
-  | { outcome: 'admitted', record: KeyRecord } & Numbers
-  | { outcome: 'refused', code: RefusalCode } & Numbers
+  | { outcome: 'admitted', record: KeyRecord } & Grounds
+  | { outcome: 'refused', code: RefusalCode } & Grounds
 
 /** Each round is a look-up and a decision; more than three means that the key is changed faster than it can be read. */
 export const rounds = 3

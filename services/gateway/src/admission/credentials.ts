@@ -1,4 +1,5 @@
 import type { Carrier } from '@keygate/api-catalog'
+import { matchesImportForm, parseSecret, type ImportForm } from '@keygate/api-key'
 
 /** What a request presents: the secret, how it was carried, and for Basic the project it claims to be of. */
 export interface Credentials {
@@ -50,4 +51,10 @@ export function isBearer (authorization = ''): boolean {
 /** RFC 9110 section 11.4: one or more spaces follow the scheme; @fastify/basic-auth takes exactly one. */
 export function collapseSpaces (authorization: string): string {
   return authorization.replace(/^(basic) +/i, '$1 ')
+}
+
+/** True when a secret may be somebody's by its characters alone; any other is refused without I/O. */
+export function mayBeSecret (text: string, { prefix, importForms }: { prefix: string, importForms: readonly ImportForm[] }): boolean {
+  const { kind } = parseSecret(text, prefix)
+  return kind === 'issued' || (kind === 'foreign' && matchesImportForm(text, importForms))
 }

@@ -1,12 +1,13 @@
 import { normalizeIP } from '@fastify/rate-limit'
 import type { KeyRecord } from '@keygate/contracts'
-import { StoreUnavailableError, draft7Headers, hashAddress } from '@keygate/rate-limit'
+import { StoreUnavailableError, draft7Headers, hashAddress, limitsOfKey } from '@keygate/rate-limit'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { admit, type AdmitOptions } from '../admission/admit.ts'
 import { authorize, canonicalAddress, type Attempt } from '../admission/authorize.ts'
-import { limitsOfAddress, limitsOfKey } from '../admission/limits.ts'
+import { limitsOfAddress } from '../admission/limits.ts'
 import { canonicalProjectId, isBearer } from '../admission/credentials.ts'
+import { retirementHeaders } from '../admission/retirement-headers.ts'
 import { routeOf } from './routes.ts'
 
 declare module 'fastify' {
@@ -51,6 +52,7 @@ export const admission = fp<AdmitOptions>(async (app, options) => {
     if (admission.outcome === 'refused') return await reply.refuse(admission.code, admission)
     request.principal = admission.record
     if (admission.decision !== undefined) reply.headers(draft7Headers(admission.decision))
+    reply.headers(retirementHeaders(admission.record))
   })
 
   app.decorate('admitAddress', async (request: FastifyRequest, reply: FastifyReply) => {

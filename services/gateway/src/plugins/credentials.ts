@@ -1,9 +1,9 @@
 import basicAuth from '@fastify/basic-auth'
-import { digestSecret, parseSecret } from '@keygate/api-key'
+import { digestSecret, type ImportForm } from '@keygate/api-key'
 import type { Api } from '@keygate/api-catalog'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { canonicalProjectId, collapseSpaces, findCarrier, type Credentials } from '../admission/credentials.ts'
+import { canonicalProjectId, collapseSpaces, findCarrier, mayBeSecret, type Credentials } from '../admission/credentials.ts'
 import type { RefusalCode } from '../errors.ts'
 
 declare module 'fastify' {
@@ -21,8 +21,16 @@ declare module 'fastify' {
 /** Names under which people put keys into a query, where they end in logs. */
 const keyLikeQuery = /(?:^|[?&])(?:api[-_]?key|x-api-key|access[-_]?key)=/i
 
+export interface CredentialsOptions {
+  realm: string
+  /** What issued secrets begin with. */
+  prefix: string
+  /** Forms of other systems' secrets that this installation takes over. */
+  importForms: readonly ImportForm[]
+}
+
 /** Step 2: finds and reads the credentials; what is malformed is refused here, before any I/O. */
-export const credentials = fp<{ realm: string, prefix: string }>(async (app, { realm, prefix }) => {
+export const credentials = fp<CredentialsOptions>(async (app, { realm, prefix, importForms }) => {
   await app.register(basicAuth, {
     authenticate: { realm },
     utf8: true,
@@ -47,7 +55,7 @@ export const credentials = fp<{ realm: string, prefix: string }>(async (app, { r
       if (request.credentials === null || projectId === null) return 'invalid_credentials'
       request.credentials.projectId = projectId
     }
-    if (parseSecret(request.credentials.secret, prefix).kind !== 'issued') return 'invalid_credentials'
+    if (!mayBeSecret(request.credentials.secret, { prefix, importForms })) return 'invalid_credentials'
     request.secretDigest = digestSecret(request.credentials.secret)
     return null
   })

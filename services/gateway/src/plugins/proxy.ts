@@ -41,7 +41,7 @@ export const proxy = fp<{ timeoutMs: number }>(async (app, { timeoutMs }) => {
         signal: clientLeft.signal,
         responseHeaders: 'raw'
       })
-      for (const [name, value] of returnedHeaders(answer.headers as unknown as Buffer[] | string[])) reply.header(name, value)
+      for (const [name, value] of returnedHeaders(answer.headers as unknown as Buffer[] | string[], request.principal)) reply.header(name, value)
       reply.code(answer.statusCode)
       return await reply.send(answer.body)
     } catch (error) {

@@ -3,14 +3,15 @@ import { createFastifyStore, draft7Headers, violatedPolicies, wholeSeconds, type
 import { sendProblem } from '@keygate/service-kit'
 import type { FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Numbers } from '../admission/candidate.ts'
+import type { Grounds } from '../admission/candidate.ts'
+import { retirementHeaders } from '../admission/retirement-headers.ts'
 import { refusals as table, type RefusalCode } from '../errors.ts'
 import type { Metrics } from '../metrics.ts'
 
 declare module 'fastify' {
   interface FastifyReply {
-    /** Answers a refusal, with the numbers behind it where there are any. */
-    refuse: (code: RefusalCode, numbers?: Numbers) => Promise<FastifyReply>
+    /** Answers a refusal, with what may be told of the grounds that it rests on. */
+    refuse: (code: RefusalCode, grounds?: Grounds) => Promise<FastifyReply>
   }
 }
 
@@ -33,7 +34,7 @@ export const refusals = fp<RefusalOptions>(async (app, { limiter, metrics, limit
   const countRefusal = app.createRateLimit()
   const challenge = `Basic realm="${realm}", charset="UTF-8"` // RFC 7617 section 2: the realm is required
 
-  app.decorateReply('refuse', async function (this: FastifyReply, code: RefusalCode, { decision, alone }: Numbers = {}): Promise<FastifyReply> {
+  app.decorateReply('refuse', async function (this: FastifyReply, code: RefusalCode, { record, decision, alone }: Grounds = {}): Promise<FastifyReply> {
     const { request } = this
     const { status, detail } = table[code]
     if (countedStatuses.includes(status)) {
@@ -45,7 +46,10 @@ export const refusals = fp<RefusalOptions>(async (app, { limiter, metrics, limit
     }
     metrics.refusals.inc({ code })
     if (status === 401) this.header('www-authenticate', challenge)
-    else if (decision !== undefined) this.headers(draft7Headers(decision))
+    else {
+      if (decision !== undefined) this.headers(draft7Headers(decision))
+      if (record !== undefined) this.headers(retirementHeaders(record))
+    }
     if (status === 503) this.header('retry-after', '1')
     if (alone !== undefined && alone.retryAfterMs > 0) this.header('retry-after', wholeSeconds(alone.retryAfterMs))
     const violated = code === 'limited'

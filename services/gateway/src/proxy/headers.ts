@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Carrier } from '@keygate/api-catalog'
 import type { KeyRecord } from '@keygate/contracts'
 import { isBasic } from '../admission/credentials.ts'
+import { retirementFields } from '../admission/retirement-headers.ts'
 
 /** Fields of one connection, not of the message (RFC 9110 section 7.6.1), and what only undici may write. */
 const hopByHop = new Set(['connection', 'keep-alive', 'proxy-authenticate', 'proxy-authorization', 'proxy-connection', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'http2-settings', 'expect', 'host'])
@@ -50,14 +51,18 @@ function scopesHeader (scopes: string[], allowedForAll: boolean): string {
 /** What the gateway says itself: the upstream's own would be a second, different claim. */
 const gatewayOwn = /^(?:x-)?ratelimit(?:-|$)|^x-request-id$/
 
-/** The upstream's headers for the client: without hop-by-hop fields and without a second RateLimit pair. */
-export function returnedHeaders (raw: (Buffer | string)[]): Map<string, string | string[]> {
+/**
+ * The upstream's headers for the client: without hop-by-hop fields and without a second RateLimit pair. Where the gateway tells the
+ * end of the caller's secret, it does so alone: two dates of two things would read as one claim.
+ */
+export function returnedHeaders (raw: (Buffer | string)[], principal: KeyRecord | null): Map<string, string | string[]> {
   const headers = new Map<string, string | string[]>()
   const pairs: [string, string][] = []
   for (let i = 0; i < raw.length; i += 2) pairs.push([text(raw[i]).toLowerCase(), text(raw[i + 1])])
   const named = new Set(pairs.filter(([name]) => name === 'connection').flatMap(([, value]) => value.toLowerCase().split(',').map(n => n.trim())))
   for (const [name, value] of pairs) {
     if (hopByHop.has(name) || named.has(name) || gatewayOwn.test(name)) continue
+    if (principal?.secretState === 'retiring' && retirementFields.includes(name)) continue
     const before = headers.get(name)
     headers.set(name, before === undefined ? value : [before, value].flat())
   }

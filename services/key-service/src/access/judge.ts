@@ -1,5 +1,5 @@
 import type { Caller } from './caller.ts'
-import { ofEveryone, ofOperator, ofRole, type Permission } from './permissions.ts'
+import { ofEveryone, ofInstallation, ofOperator, ofRole, type Permission } from './permissions.ts'
 
 /** `hidden`: the caller may not even know that the project is there. */
 export type Judgement = 'allowed' | 'forbidden' | 'hidden'
@@ -21,7 +21,7 @@ export function sees (caller: Caller, projectId: string): boolean {
 
 /** Everything the caller may do in a project that it sees, or, with null, where none is addressed. */
 export function permissionsOf (caller: Caller, projectId: string | null): ReadonlySet<Permission> {
-  if (caller.kind === 'token') return caller.permissions
+  if (caller.kind === 'token') return caller.projectId === null ? caller.permissions : new Set([...caller.permissions].filter(permission => !ofInstallation.has(permission)))
   const roles = projectId === null ? [...caller.roles.values()] : [caller.roles.get(projectId)].filter(role => role !== undefined)
   return new Set([...roles.flatMap(role => [...ofRole[role]]), ...caller.isOperator ? ofOperator : [], ...projectId === null ? ofEveryone : []])
 }

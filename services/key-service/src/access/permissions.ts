@@ -29,3 +29,6 @@ export const ofOperator: ReadonlySet<Permission> = new Set([
 
 /** What everyone who is signed in may do where no project is addressed: the answers show only what is theirs. */
 export const ofEveryone: ReadonlySet<Permission> = new Set(['projects:read', 'catalogue:read'])
+
+/** What concerns no single project: a service token that is bound to one cannot use it. */
+export const ofInstallation: ReadonlySet<Permission> = new Set(['projects:create', 'operators:write'])

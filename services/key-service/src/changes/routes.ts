@@ -2,7 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { ChangesPage, ChangesQuery, examples } from '@keygate/contracts'
 import type { Database } from '../db/database.ts'
 import { cursorTooOld } from '../errors.ts'
-import { callerOf } from '../plugins/authentication.ts'
+import { boundProjectOf, callerOf } from '../plugins/authentication.ts'
 import { readChanges } from './queries.ts'
 
 /** What the gateways poll: it stands in for Redis while that is away. */
@@ -18,7 +18,7 @@ export const changesRoutes: FastifyPluginAsyncTypebox<{ database: Database }> = 
     }
   }, async (request): Promise<ChangesPage> => {
     const { after } = request.query as ChangesQuery
-    const only = callerOf(request).projectId
+    const only = boundProjectOf(callerOf(request))
     const page = await database.run(async db => await readChanges(db, after, only))
     if (page === 'too-old') throw cursorTooOld()
     return page

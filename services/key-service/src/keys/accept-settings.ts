@@ -1,38 +1,76 @@
 import type { PolicyBody } from '@keygate/contracts'
 import type { FieldError } from '@keygate/service-kit'
-import { unacceptable } from '../errors.ts'
 import { acceptPolicies } from '../policies/accept-policies.ts'
+import type { Role } from '../roles/repository.ts'
 import { faultOfText, parseName } from '../text.ts'
 import { canonicalHost } from './allowed-hosts.ts'
 import { parseExpiry } from './expiry.ts'
+import type { KnownScopes } from './known-scopes.ts'
+import { faultsOfLogging, patchLogging, writeLogging, type KeyLogging } from './logging.ts'
 import type { EditKey } from './schemas.ts'
 
-/** What a key is set to, as it is stored. */
+/** What a key is set to. */
 export interface KeySettings {
   name: string
   description: string | null
   scopes: string[]
   allowedForAll: boolean
+  role: Role | null
   expiresAt: Date | null
   allowedHosts: string[] | null
   policies: PolicyBody[] | null
+  logging: KeyLogging
+  sealed: boolean
 }
+
+/** What of a key decides about the values that it may be given. */
+export type KeyState = Pick<KeySettings, 'scopes' | 'allowedForAll' | 'role' | 'logging'>
 
 export interface Surroundings {
   /** The database's clock, in Unix milliseconds. */
   now: number
-  /** Every scope of the catalogue. */
-  knownScopes: ReadonlySet<string>
+  knownScopes: KnownScopes
+  /** The project's role of the name that the body gives; undefined: there is none. */
+  role: Role | undefined
+  /** The key before the change. */
+  present: KeyState
+  /** Why its secret cannot be revealed, whatever is asked for; undefined: it can. */
+  sealedBecause: string | undefined
 }
 
-/**
- * Judges the values of a well-formed body and brings them into their stored form; fields that are absent stay absent.
- *
- * @throws {ProblemError} 422 with all faults at once.
- */
-export function acceptSettings (body: EditKey, { now, knownScopes }: Surroundings): Partial<KeySettings> {
+export interface AcceptedSettings { settings: Partial<KeySettings>, faults: FieldError[] }
+
+/** Judges the values of a well-formed body and brings them into their stored form; fields that are absent stay absent. */
+export function acceptSettings (body: EditKey, surroundings: Surroundings): AcceptedSettings {
   const faults: FieldError[] = []
   const settings: Partial<KeySettings> = {}
+  acceptTexts(body, settings, faults)
+  acceptSelection(body, surroundings, settings, faults)
+  if (body.expiresAt === null) settings.expiresAt = null
+  if (typeof body.expiresAt === 'string') {
+    const parsed = parseExpiry(body.expiresAt, surroundings.now)
+    if ('fault' in parsed) faults.push({ pointer: '/expiresAt', message: parsed.fault })
+    else settings.expiresAt = parsed.at
+  }
+  if (body.allowedHosts !== undefined) settings.allowedHosts = acceptHosts(body.allowedHosts, faults)
+  if (body.policies !== undefined) {
+    const accepted = body.policies === null ? { policies: null, faults: [] } : acceptPolicies(body.policies)
+    faults.push(...accepted.faults)
+    settings.policies = accepted.policies
+  }
+  if (body.sealed !== undefined) {
+    if (!body.sealed && surroundings.sealedBecause !== undefined) faults.push({ pointer: '/sealed', message: surroundings.sealedBecause })
+    settings.sealed = body.sealed
+  }
+  return { settings, faults }
+}
+
+/** As the audit trail shows them. */
+export function describeSettings ({ role, logging, ...others }: Partial<KeySettings>): Record<string, unknown> {
+  return { ...others, ...role !== undefined && { role: role?.name ?? null }, ...logging !== undefined && { logging: writeLogging(logging) } }
+}
+
+function acceptTexts (body: EditKey, settings: Partial<KeySettings>, faults: FieldError[]): void {
   if (body.name !== undefined) {
     const parsed = parseName(body.name)
     if ('fault' in parsed) faults.push({ pointer: '/name', message: parsed.fault })
@@ -43,27 +81,28 @@ export function acceptSettings (body: EditKey, { now, knownScopes }: Surrounding
     if (fault !== undefined) faults.push({ pointer: '/description', message: fault })
     settings.description = body.description
   }
+}
+
+/** What the key may call, and what of that is logged: judged together, as they would be after the change. */
+function acceptSelection (body: EditKey, { knownScopes, role, present, now }: Surroundings, settings: Partial<KeySettings>, faults: FieldError[]): void {
   if (body.scopes !== undefined) {
     settings.scopes = [...new Set(body.scopes)].sort()
     body.scopes.forEach((scope, index) => {
-      if (!knownScopes.has(scope)) faults.push({ pointer: `/scopes/${index}`, message: 'is not a scope of the catalogue' })
+      if (!knownScopes.all.has(scope)) faults.push({ pointer: `/scopes/${index}`, message: 'is not a scope of the catalogue' })
     })
   }
   if (body.allowedForAll !== undefined) settings.allowedForAll = body.allowedForAll
-  if (body.expiresAt === null) settings.expiresAt = null
-  if (typeof body.expiresAt === 'string') {
-    const parsed = parseExpiry(body.expiresAt, now)
-    if ('fault' in parsed) faults.push({ pointer: '/expiresAt', message: parsed.fault })
-    else settings.expiresAt = parsed.at
+  if (body.role !== undefined) {
+    if (body.role !== null && role === undefined) faults.push({ pointer: '/role', message: 'is not the name of a role of this project' })
+    settings.role = role ?? null
   }
-  if (body.allowedHosts !== undefined) settings.allowedHosts = acceptHosts(body.allowedHosts, faults)
-  if (body.policies !== undefined) {
-    const accepted = body.policies === null ? { policies: null, faults: [] } : acceptPolicies(body.policies)
-    faults.push(...accepted.faults)
-    settings.policies = accepted.policies
+  if (body.logging !== undefined) {
+    const patched = patchLogging(present.logging, body.logging, now)
+    faults.push(...patched.faults)
+    settings.logging = patched.logging
   }
-  if (faults.length > 0) throw unacceptable(faults)
-  return settings
+  const concernsLogging = ['scopes', 'allowedForAll', 'role', 'logging'].some(field => field in body)
+  if (concernsLogging) faults.push(...faultsOfLogging(settings.logging ?? present.logging, { ...present, ...settings }, body, knownScopes.covered))
 }
 
 function acceptHosts (hosts: string[] | null, faults: FieldError[]): string[] | null {

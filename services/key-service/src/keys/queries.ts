@@ -1,9 +1,10 @@
-import type { PolicyBody } from '@keygate/contracts'
+import type { Logging, PolicyBody } from '@keygate/contracts'
 import { sql, type SQL } from 'drizzle-orm'
-import { isInstant, readCursor, writeCursor } from '../cursor.ts'
+import { isInstant, readCursor, writeCursor, type Position } from '../cursor.ts'
 import type { Executor } from '../db/database.ts'
 import { policyList } from '../policies/repository.ts'
 import { isSearchable } from '../text.ts'
+import { ofKey, ownScopes, runningLogging } from './columns.ts'
 import type { Key, ListKeys } from './schemas.ts'
 import type { KeyAddress } from './secrets.ts'
 
@@ -17,29 +18,37 @@ export interface KeyRow {
   hint: string
   allowedForAll: boolean
   scopes: string[]
+  role: string | null
   allowedHosts: string[] | null
   expiresAt: string | null
   policies: PolicyBody[] | null
+  logging: Logging
+  sealed: boolean
+  rotation: Key['rotation']
   version: number
   effective: Key['effective']
   effectiveAt: string | null
   createdAt: string
   createdBy: string
+  lastUsedAt: string | null
 }
-
-const ofKey = sql`project_id = k.project_id AND key_id = k.id`
 
 const row = sql`json_build_object(
   'id', k.id, 'projectId', k.project_id, 'name', k.name, 'description', k.description,
   'status', CASE WHEN k.status = 'active' AND k.expires_at <= now() THEN 'expired' ELSE k.status END,
   'hint', coalesce((SELECT hint FROM secrets WHERE ${ofKey} AND state = 'current'), '…'),
-  'allowedForAll', k.allowed_for_all,
-  'scopes', coalesce((SELECT json_agg(scope ORDER BY scope) FROM key_scopes WHERE ${ofKey}), '[]'),
+  'allowedForAll', k.allowed_for_all, 'scopes', ${ownScopes},
+  'role', (SELECT r.name FROM roles r WHERE r.project_id = k.project_id AND r.id = k.role_id),
   'allowedHosts', (SELECT json_agg(host ORDER BY position) FROM allowed_hosts WHERE ${ofKey}),
-  'expiresAt', k.expires_at, 'policies', ${policyList(sql`k.project_id`, sql`k.id`)}, 'version', k.version,
+  'expiresAt', k.expires_at, 'policies', ${policyList(sql`k.project_id`, sql`k.id`)}, 'logging', ${runningLogging}, 'sealed', k.sealed,
+  'rotation', (
+    SELECT json_build_object('until', least(o.not_after, k.expires_at), 'startedAt', coalesce(o.retired_at, c.created_at), 'oldSecretHint', o.hint, 'oldSecretLastUsedAt', o.last_used_at)
+    FROM secrets o JOIN secrets c ON c.project_id = o.project_id AND c.key_id = o.key_id AND c.state = 'current'
+    WHERE o.project_id = k.project_id AND o.key_id = k.id AND o.state = 'retiring' AND least(o.not_after, k.expires_at) > now()),
+  'version', k.version,
   'effective', CASE WHEN k.effective_version >= k.version THEN 'everywhere' ELSE 'pending' END,
   'effectiveAt', CASE WHEN k.effective_version >= k.version THEN k.effective_at END,
-  'createdAt', k.created_at, 'createdBy', k.created_by)`
+  'createdAt', k.created_at, 'createdBy', k.created_by, 'lastUsedAt', k.last_used_at)`
 
 export async function findKey (db: Executor, { projectId, keyId }: KeyAddress): Promise<KeyRow | undefined> {
   const [found] = await db.execute<{ key: KeyRow }>(sql`
@@ -54,41 +63,83 @@ const statusIs: Record<Key['status'], SQL> = {
   revoked: sql`k.status = 'revoked'`
 }
 
-const orders = {
-  createdAt: { column: sql`k.created_at`, direction: sql`ASC`, beyond: sql`>` },
-  '-createdAt': { column: sql`k.created_at`, direction: sql`DESC`, beyond: sql`<` },
-  name: { column: sql`k.name`, direction: sql`ASC`, beyond: sql`>` },
-  '-name': { column: sql`k.name`, direction: sql`DESC`, beyond: sql`<` }
-}
 const keyId = /^key_[0-9A-Za-z]{22}$/
 // PostgreSQL knows no NUL.
 const isName = (value: string): boolean => /^[^\0]{1,200}$/u.test(value)
+/** In a cursor, of a row without a value: no name is empty, and no moment. */
+const noValue = ''
 
-/** One page of a project's keys. A page is cut by value and id of its last row, so rows that come or go shift nothing. */
-export async function listKeys (db: Executor, projectId: string, { search, status, sort, cursor, limit }: ListKeys): Promise<{ rows: KeyRow[], nextCursor: string | null }> {
-  const order = orders[sort]
-  const byName = sort.endsWith('name')
-  const after = cursor === undefined ? undefined : readCursor(cursor, sort, { value: byName ? isName : isInstant, id: keyId })
-  if (search !== undefined && !isSearchable(search)) return { rows: [], nextCursor: null }
+interface Column { sql: SQL, type: SQL, valueOf: (row: KeyRow) => string | null, accepts: (value: string) => boolean, isNullable: boolean }
+
+const momentOf = (time: string | null): string | null => time === null ? null : new Date(time).toISOString()
+const columns: Record<string, Column> = {
+  name: { sql: sql`k.name`, type: sql`text`, valueOf: row => row.name, accepts: isName, isNullable: false },
+  createdAt: { sql: sql`k.created_at`, type: sql`timestamptz`, valueOf: row => momentOf(row.createdAt), accepts: isInstant, isNullable: false },
+  expiresAt: { sql: sql`k.expires_at`, type: sql`timestamptz`, valueOf: row => momentOf(row.expiresAt), accepts: isInstant, isNullable: true },
+  lastUsedAt: { sql: sql`k.last_used_at`, type: sql`timestamptz`, valueOf: row => momentOf(row.lastUsedAt), accepts: isInstant, isNullable: true }
+}
+
+export interface KeyPage { rows: KeyRow[], nextCursor: string | null }
+
+/**
+ * One page of a project's keys. A page is cut by value and id of its last row, so rows that come or go shift nothing.
+ *
+ * @param covered the scopes that `allowedForAll` stands for.
+ */
+export async function listKeys (db: Executor, projectId: string, { search, status, scope, role, sort, cursor, limit }: ListKeys, covered: ReadonlySet<string>): Promise<KeyPage> {
+  const column = columns[sort.replace('-', '')] as Column
+  const after = cursor === undefined ? undefined : readCursor(cursor, sort, { value: value => column.accepts(value) || (column.isNullable && value === noValue), id: keyId })
+  if ([search, scope, role].some(text => text !== undefined && !isSearchable(text))) return { rows: [], nextCursor: null }
   const conditions = [
     sql`k.project_id = ${projectId}`,
     sql`k.status <> 'deleted'`,
     ...status === undefined ? [] : [statusIs[status]],
-    ...search === undefined || search === '' ? [] : [matches(search)],
-    ...after === undefined ? [] : [sql`(${order.column}, k.id) ${order.beyond} (${byName ? sql`${after.value}` : sql`${after.value}::timestamptz`}, ${after.id})`]
+    ...scope === undefined ? [] : [mayCall(scope, covered)],
+    ...role === undefined ? [] : [sql`k.role_id = (SELECT r.id FROM roles r WHERE r.project_id = ${projectId} AND r.name = ${role})`],
+    ...search === undefined || search === '' ? [] : [matches(search)]
   ]
-  const found = await db.execute<{ key: KeyRow }>(sql`
-    SELECT ${row} AS key FROM keys k WHERE ${sql.join(conditions, sql` AND `)}
-    ORDER BY ${order.column} ${order.direction}, k.id ${order.direction} LIMIT ${limit + 1}`)
-  const rows = found.slice(0, limit).map(({ key }) => key)
-  const last = rows.at(-1)
-  if (found.length <= limit || last === undefined) return { rows, nextCursor: null }
-  return { rows, nextCursor: writeCursor(sort, { value: byName ? last.name : new Date(last.createdAt).toISOString(), id: last.id }) }
+  const rows: KeyRow[] = []
+  for (const part of partsOf(column, sort.startsWith('-'), after)) {
+    if (rows.length > limit) break
+    const found = await db.execute<{ key: KeyRow }>(sql`
+      SELECT ${row} AS key FROM keys k WHERE ${sql.join([...conditions, ...part.conditions], sql` AND `)}
+      ORDER BY ${part.order} LIMIT ${limit + 1 - rows.length}`)
+    rows.push(...found.map(({ key }) => key))
+  }
+  const page = rows.slice(0, limit)
+  const last = page.at(-1)
+  if (rows.length <= limit || last === undefined) return { rows: page, nextCursor: null }
+  return { rows: page, nextCursor: writeCursor(sort, { value: column.valueOf(last) ?? noValue, id: last.id }) }
 }
 
-/** `%`, `_` and `\` mean themselves. */
+/**
+ * The rows with a value, then those without one: an index in one direction can give both, but not in one scan that ends with the
+ * nulls in either direction.
+ */
+function partsOf (column: Column, isDescending: boolean, after: Position | undefined): Array<{ conditions: SQL[], order: SQL }> {
+  const [direction, beyond] = isDescending ? [sql`DESC`, sql`<`] : [sql`ASC`, sql`>`]
+  const order = sql`${column.sql} ${direction}, k.id ${direction}`
+  const isAmongNulls = column.isNullable && after?.value === noValue
+  const withValue = {
+    conditions: [
+      ...column.isNullable ? [sql`${column.sql} IS NOT NULL`] : [],
+      ...after === undefined ? [] : [sql`(${column.sql}, k.id) ${beyond} (${after.value}::${column.type}, ${after.id})`]
+    ],
+    order
+  }
+  const without = { conditions: [sql`${column.sql} IS NULL`, ...isAmongNulls ? [sql`k.id ${beyond} ${after.id}`] : []], order }
+  return [...isAmongNulls ? [] : [withValue], ...column.isNullable ? [without] : []]
+}
+
+function mayCall (scope: string, covered: ReadonlySet<string>): SQL {
+  return sql`(${covered.has(scope) ? sql`k.allowed_for_all` : sql`false`}
+    OR EXISTS (SELECT 1 FROM key_scopes WHERE ${ofKey} AND scope = ${scope})
+    OR EXISTS (SELECT 1 FROM role_scopes r WHERE r.project_id = k.project_id AND r.role_id = k.role_id AND r.scope = ${scope}))`
+}
+
+/** `%`, `_` and `\` mean themselves. Fewer than three characters have no trigram to look up. */
 function matches (search: string): SQL {
   const literal = search.replace(/[\\%_]/g, '\\$&')
-  if ([...search].length < 3) return sql`k.name ILIKE ${`${literal}%`}`
-  return sql`(k.name ILIKE ${`%${literal}%`} OR k.description ILIKE ${`%${literal}%`})`
+  if ([...search].length < 3) return sql`lower(k.name) LIKE lower(${`${literal}%`})`
+  return sql`k.search_text ILIKE ${`%${literal}%`}`
 }

@@ -1,6 +1,6 @@
 import { Type, type Static } from 'typebox'
 import { PolicyList, PolicyListInput } from '../policies/schemas.ts'
-import { Timestamp, effect, nullable, oneOf } from '../schemas.ts'
+import { NextCursor, Timestamp, Uuid, Version, ascii, effect, integer, nullable, oneOf, page, text } from '../schemas.ts'
 
 const projectId = '5f1c2c1e-8a55-4b1e-9d6b-0d1f4c8b2a10'
 
@@ -17,64 +17,106 @@ const example = {
   allowedHosts: null,
   expiresAt: null,
   policies: null,
-  logging: { all: null, scopes: {} },
-  sealed: true,
+  logging: { all: null, scopes: { submissions: '2027-01-31T23:59:59.999Z' } },
+  sealed: false,
+  rotation: { until: '2026-11-21T10:00:00.000Z', startedAt: '2026-11-20T10:00:00.000Z', oldSecretHint: 'kg_…7Qe0', oldSecretLastUsedAt: '2026-11-20T11:42:00.000Z' },
   version: 3,
   effective: 'everywhere',
   effectiveAt: '2026-11-20T10:00:00.000Z',
   createdAt: '2026-11-19T09:30:00.000Z',
   createdBy: 'local-operator',
-  lastUsedAt: null,
+  lastUsedAt: '2026-11-20T11:45:00.000Z',
   endpoints: [{ api: 'forms', url: 'https://api.example.org/app/api/v1' }]
 }
 
+/** More scopes than any catalogue has. */
+const maxScopes = 1000
+const scope = text(200)
+/** Judged by `parseName`, which says more than a pattern can; here is room for the spaces that it trims. */
+const name = text(400, { description: '1 to 100 characters after trimming, no control characters' })
+const description = nullable(text(400))
+const moment = ascii(40, { description: 'a date-time; a bare date means the end of that day, UTC' })
+const until = ascii(40, { description: 'a date-time, a bare date (the end of that day, UTC), or `forever`' })
+const role = nullable(text(400, { description: 'name of a role of the project, whose scopes count beside the key\'s own' }))
+const loggedScopes = <S extends object>(value: S, description: string) =>
+  ({ type: 'object', additionalProperties: value, propertyNames: { maxLength: 200 }, maxProperties: maxScopes, description })
+
+const Logging = Type.Object({
+  all: nullable(until),
+  scopes: Type.Unsafe<Record<string, string>>(loggedScopes(until, 'until when, per scope; a scope that is absent is not logged'))
+}, { description: 'whose requests are written down, and until when; what has ended is not shown' })
+
+const Rotation = Type.Object({
+  until: Timestamp,
+  startedAt: Timestamp,
+  oldSecretHint: text(40),
+  oldSecretLastUsedAt: nullable(Timestamp)
+}, { description: 'while the old secret of a rotation still works' })
+
 export const Key = Type.Object({
-  id: Type.String(),
-  projectId: Type.String({ format: 'uuid' }),
-  name: Type.String(),
-  description: nullable(Type.String()),
+  id: Type.String({ pattern: '^key_[0-9A-Za-z]{22}$', maxLength: 26 }),
+  projectId: Uuid,
+  name: text(100),
+  description,
   status: oneOf(['active', 'disabled', 'expired', 'revoked']),
-  hint: Type.String({ description: 'what may be shown of the secret' }),
+  hint: text(40, { description: 'what may be shown of the secret' }),
   allowedForAll: Type.Boolean({ description: 'every scope except opt-in ones; `scopes` is kept for when this ends' }),
-  scopes: Type.Array(Type.String()),
-  role: nullable(Type.String()),
-  allowedHosts: nullable(Type.Array(Type.String())),
+  scopes: Type.Array(scope, { maxItems: maxScopes, description: 'its own; its role may have more' }),
+  role,
+  allowedHosts: nullable(Type.Array(ascii(50), { maxItems: 100 })),
   expiresAt: nullable(Timestamp),
   policies: PolicyList,
-  logging: Type.Object({ all: nullable(Timestamp), scopes: Type.Record(Type.String(), nullable(Timestamp)) }),
+  logging: Logging,
   sealed: Type.Boolean({ description: 'the secret cannot be revealed again' }),
-  version: Type.Integer(),
+  rotation: nullable(Rotation),
+  version: Version,
   ...effect,
   createdAt: Timestamp,
-  createdBy: Type.String(),
-  lastUsedAt: nullable(Timestamp),
-  endpoints: Type.Array(Type.Object({ api: Type.String(), url: nullable(Type.String()) }))
+  createdBy: text(400),
+  lastUsedAt: nullable(Type.String({ ...Timestamp, description: 'in steps of about a minute' })),
+  endpoints: Type.Array(Type.Object({ api: text(200), url: nullable(text(2000)) }), { maxItems: 1000 })
 }, { $id: 'Key', examples: [example] })
 export type Key = Static<typeof Key>
 
-const secret = Type.String({ description: 'shown this once', examples: ['kg_0123456789ABCDEFGHIJKL_3S5D6s'] })
-export const KeyWithSecret = Type.Object({ ...Key.properties, secret }, {
-  $id: 'KeyWithSecret',
-  examples: [{ ...example, secret: 'kg_0123456789ABCDEFGHIJKL_3S5D6s' }]
+const secretExample = 'kg_0123456789ABCDEFGHIJKL_3S5D6s'
+export const KeyWithSecret = Type.Object({
+  ...Key.properties,
+  secret: Type.Optional(text(200, { description: 'the new secret; absent for an imported one, which its sender has', examples: [secretExample] })),
+  secretOmitted: Type.Optional(Type.Boolean({ description: 'true: the first answer had a secret, and it is no longer kept for this repetition' }))
+}, { $id: 'KeyWithSecret', examples: [{ ...example, rotation: null, secret: secretExample }] })
+
+export const KeyList = Type.Object({
+  data: Type.Array(Type.Unsafe<Key>({ $ref: 'Key#' }), { maxItems: 100 }),
+  nextCursor: NextCursor
 })
 
-export const KeyList = Type.Object({ data: Type.Array(Type.Unsafe<Key>({ $ref: 'Key#' })), nextCursor: nullable(Type.String()) })
-
 const settings = {
-  name: Type.String({ description: '1 to 100 characters after trimming, no control characters' }),
-  description: nullable(Type.String({ description: 'at most 400 characters' })),
-  scopes: Type.Array(Type.String(), { maxItems: 1000, description: 'names from the catalogue' }),
+  name,
+  description: nullable(text(400, { description: 'at most 400 characters' })),
+  scopes: Type.Array(scope, { maxItems: maxScopes, description: 'names from the catalogue' }),
   allowedForAll: Type.Boolean({ description: 'every scope except opt-in ones' }),
-  expiresAt: nullable(Type.String({ description: 'a date-time; a bare date means the end of that day, UTC' })),
-  allowedHosts: nullable(Type.Array(Type.String(), { minItems: 1, maxItems: 100, description: 'IPv4, IPv6 or CIDR; null: any host' })),
-  policies: PolicyListInput
+  role,
+  expiresAt: nullable(moment),
+  allowedHosts: nullable(Type.Array(ascii(50), { minItems: 1, maxItems: 100, description: 'IPv4, IPv6 or CIDR; null: any host' })),
+  policies: PolicyListInput,
+  logging: Type.Object({
+    all: Type.Optional(nullable(until)),
+    scopes: Type.Optional(Type.Unsafe<Record<string, string | null>>(loggedScopes(nullable(until), 'a scope that is absent stays as it is; null ends it')))
+  }, { additionalProperties: false, description: 'merged into what is there; null ends it. Only what the key may call can be logged' }),
+  sealed: Type.Boolean({ description: 'true: the secret can never be revealed again. It cannot be undone' })
 }
 
-const { name, ...others } = settings
+const imported = Type.Object({
+  secret: Type.Optional(text(200, { description: 'in one of the forms that this installation takes over' })),
+  digest: Type.Optional(text(43, { description: 'base64url of the secret\'s SHA-256; the key is sealed then' }))
+}, { additionalProperties: false, minProperties: 1, maxProperties: 1, description: 'take over a secret that another system has issued, instead of making one' })
+
+const { name: required, ...others } = settings
 export const CreateKey = Type.Object({
-  name,
+  name: required,
   ...Type.Partial(Type.Object(others)).properties,
-  active: Type.Optional(Type.Boolean({ default: true }))
+  active: Type.Optional(Type.Boolean({ default: true })),
+  import: Type.Optional(imported)
 }, { additionalProperties: false, examples: [{ name: 'Accounting', scopes: ['submissions'], expiresAt: '2027-01-31' }] })
 export type CreateKey = Static<typeof CreateKey>
 
@@ -84,17 +126,31 @@ export const EditKey = Type.Object(Type.Partial(Type.Object(settings)).propertie
 })
 export type EditKey = Static<typeof EditKey>
 
+const longestGrace = 366 * 24 * 3600
 export const RotateKey = Type.Object({
-  gracePeriodSeconds: Type.Integer({ minimum: 0, maximum: 366 * 24 * 3600, default: 0, description: 'how long the old secret works beside the new one' })
+  gracePeriodSeconds: integer(0, longestGrace, { default: 0, description: 'how long the old secret works beside the new one' })
 }, { additionalProperties: false, examples: [{ gracePeriodSeconds: 3600 }] })
 
-export const RevokeKey = Type.Object({ reason: Type.Optional(Type.String({ description: 'at most 400 characters; goes into the audit trail' })) }, { additionalProperties: false })
+export const ExtendRotation = Type.Object({
+  gracePeriodSeconds: integer(1, longestGrace, { description: 'how long from now on the old secret still works; `rotate/finish` ends it at once' })
+}, { additionalProperties: false, examples: [{ gracePeriodSeconds: 86_400 }] })
+
+export const RevokeKey = Type.Object({ reason: Type.Optional(text(400, { description: 'goes into the audit trail' })) }, { additionalProperties: false })
+
+export const RevealKey = Type.Object({ reason: text(200, { description: 'at least 3 characters; goes into the audit trail' }) }, {
+  additionalProperties: false, examples: [{ reason: 'The integration server was set up anew.' }]
+})
+
+export const RevealedSecret = Type.Object({ secret: text(200) }, { examples: [{ secret: secretExample }] })
+
+export const keySorts = ['name', '-name', 'createdAt', '-createdAt', 'expiresAt', '-expiresAt', 'lastUsedAt', '-lastUsedAt'] as const
 
 export const ListKeys = Type.Object({
-  search: Type.Optional(Type.String({ maxLength: 100, description: 'three characters or more: anywhere in name or description; fewer: the beginning of the name' })),
+  search: Type.Optional(text(100, { description: 'three characters or more: anywhere in name or description; fewer: the beginning of the name. In any case' })),
   status: Type.Optional(oneOf(['active', 'disabled', 'expired', 'revoked'])),
-  sort: oneOf(['createdAt', '-createdAt', 'name', '-name'], { default: '-createdAt' }),
-  cursor: Type.Optional(Type.String({ maxLength: 1000 })),
-  limit: Type.Integer({ minimum: 1, maximum: 100, default: 50 })
+  scope: Type.Optional(text(200, { description: 'keys that may call it: by their own scopes, their role, or because they are allowed for all' })),
+  role: Type.Optional(text(100, { description: 'keys bound to the role of this name' })),
+  sort: oneOf([...keySorts], { default: '-createdAt', description: 'what has no value comes last, in both directions' }),
+  ...page
 }, { additionalProperties: false })
 export type ListKeys = Static<typeof ListKeys>

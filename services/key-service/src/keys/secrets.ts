@@ -1,23 +1,49 @@
-import { digestSecret, generateId, generateSecret, hintOf, lookupDigest } from '@keygate/api-key'
-import { and, eq, sql } from 'drizzle-orm'
+import { digestSecret, generateId, generateSecret, hintOf } from '@keygate/api-key'
+import { and, eq, inArray, sql } from 'drizzle-orm'
 import type { Executor } from '../db/database.ts'
 import { keys, secrets } from '../db/schema.ts'
+import type { Peppers } from '../vault/peppers.ts'
+import type { Vault } from '../vault/vault.ts'
+import type { ImportedSecret } from './accept-import.ts'
 
 export interface KeyAddress { projectId: string, keyId: string }
 
-/** What secrets are made with. */
-export interface SecretOptions { pepper: string, prefix: string }
+/** What secrets are made and kept with; `vault` undefined: none can be revealed. */
+export interface SecretOptions { peppers: Peppers, vault: Vault | undefined, prefix: string }
+
+/** A key that gets a secret; `sealed`: no ciphertext is kept. */
+export interface SecretOwner extends KeyAddress { sealed: boolean }
 
 const secretsOf = ({ projectId, keyId }: KeyAddress) => and(eq(secrets.projectId, projectId), eq(secrets.keyId, keyId))
 
-/** Gives a key its current secret. The returned text exists nowhere else: only its keyed digest and its hint are stored. */
-export async function addSecret (tx: Executor, key: KeyAddress, { pepper, prefix }: SecretOptions): Promise<string> {
-  const secret = generateSecret(prefix)
-  await tx.insert(secrets).values({
-    ...key, id: generateId('sec'), digest: lookupDigest(pepper, digestSecret(secret)), hint: hintOf(secret, prefix), state: 'current'
-  })
+/** Gives a key its current secret. In clear the returned text exists nowhere else: stored are its keyed digest, its hint and, unless the key is sealed, its ciphertext. */
+export async function addSecret (tx: Executor, owner: SecretOwner, options: SecretOptions): Promise<string> {
+  const secret = generateSecret(options.prefix)
+  const stored = await store(tx, owner, { digest: digestSecret(secret), plaintext: secret, hint: hintOf(secret, options.prefix) }, options)
+  if (!stored) throw new Error('a new secret is one that there is already')
   return secret
 }
+
+/** Gives a key the secret of another system; false: somewhere in the installation it is used already. */
+export async function importSecret (tx: Executor, owner: SecretOwner, imported: ImportedSecret, options: SecretOptions): Promise<boolean> {
+  const digests = options.peppers.all(imported.digest).map(({ digest }) => digest)
+  const used = await tx.select({ id: secrets.id }).from(secrets).where(inArray(secrets.digest, digests)).limit(1)
+  return used.length === 0 && await store(tx, owner, imported, options)
+}
+
+/** The unique digest decides between two at the same time. */
+async function store (tx: Executor, { projectId, keyId, sealed }: SecretOwner, { digest, plaintext, hint }: ImportedSecret, { peppers, vault }: SecretOptions): Promise<boolean> {
+  const kept = sealed || plaintext === null || vault === undefined
+    ? {}
+    : { ciphertext: vault.encrypt(plaintext, { projectId, keyId, use: 'secret' }), encryptionKeyId: vault.currentId }
+  const stored = await tx.insert(secrets).values({ projectId, keyId, id: generateId('sec'), ...peppers.current(digest), hint, state: 'current', ...kept })
+    .onConflictDoNothing({ target: secrets.digest }).returning({ id: secrets.id })
+  return stored.length > 0
+}
+
+/** When a grace that begins now ends: never after the key. By the clock of this moment, not of the transaction's start, which may have waited for another rotation. */
+const endOfGrace = ({ projectId, keyId }: KeyAddress, seconds: number) => sql`least(clock_timestamp() + make_interval(secs => ${seconds}),
+  (SELECT expires_at FROM ${keys} k WHERE k.project_id = ${projectId} AND k.id = ${keyId}))`
 
 /**
  * Makes room for a new secret: an older one that is still retiring ends at once, the current one retires for the grace, which is cut
@@ -26,22 +52,31 @@ export async function addSecret (tx: Executor, key: KeyAddress, { pepper, prefix
 export async function retireSecret (tx: Executor, key: KeyAddress, gracePeriodSeconds: number): Promise<void> {
   await endRetiring(tx, key)
   if (gracePeriodSeconds > 0) {
-    await tx.update(secrets).set({
-      state: 'retiring',
-      // The clock of this moment, not of the transaction's start: it may have waited for another rotation.
-      notAfter: sql`least(clock_timestamp() + make_interval(secs => ${gracePeriodSeconds}),
-        (SELECT expires_at FROM ${keys} k WHERE k.project_id = ${key.projectId} AND k.id = ${key.keyId}))`
-    }).where(and(secretsOf(key), eq(secrets.state, 'current')))
+    await tx.update(secrets).set({ state: 'retiring', notAfter: endOfGrace(key, gracePeriodSeconds), retiredAt: sql`clock_timestamp()` })
+      .where(and(secretsOf(key), eq(secrets.state, 'current')))
     await tx.delete(secrets).where(and(secretsOf(key), sql`${secrets.notAfter} <= clock_timestamp()`))
   } else {
     await eraseSecrets(tx, key)
   }
 }
 
+const isRunning = sql`${secrets.state} = 'retiring' AND ${secrets.notAfter} > clock_timestamp()`
+
+/** Lets a running grace end so many seconds from now, sooner or later than it would have; false when none was running. */
+export async function moveRetiring (tx: Executor, key: KeyAddress, gracePeriodSeconds: number): Promise<boolean> {
+  const moved = await tx.update(secrets).set({ notAfter: endOfGrace(key, gracePeriodSeconds) }).where(and(secretsOf(key), isRunning)).returning({ id: secrets.id })
+  return moved.length > 0
+}
+
 /** Ends a grace now; false when none was running. */
 export async function endRetiring (tx: Executor, key: KeyAddress): Promise<boolean> {
-  const ended = await tx.delete(secrets).where(and(secretsOf(key), eq(secrets.state, 'retiring'))).returning({ id: secrets.id })
-  return ended.length > 0
+  const ended = await tx.delete(secrets).where(and(secretsOf(key), eq(secrets.state, 'retiring'))).returning({ wasRunning: sql<boolean>`${secrets.notAfter} > clock_timestamp()` })
+  return ended.some(({ wasRunning }) => wasRunning)
+}
+
+/** Nobody can show the key's secrets again; they go on working. */
+export async function sealSecrets (tx: Executor, key: KeyAddress): Promise<void> {
+  await tx.update(secrets).set({ ciphertext: null, encryptionKeyId: null }).where(secretsOf(key))
 }
 
 export async function eraseSecrets (tx: Executor, key: KeyAddress): Promise<void> {

@@ -10,16 +10,15 @@ export type Endpoint = Key['endpoints'][number]
  * @param effect of the change that is being answered; a plain read shows what is noted on the row.
  */
 export function viewKey (row: KeyRow, endpoints: Endpoint[], effect: Effect = row): Key {
+  const { rotation } = row
   return {
     ...row,
     effective: effect.effective,
     effectiveAt: isoOrNull(effect.effectiveAt),
     expiresAt: isoOrNull(row.expiresAt),
+    rotation: rotation === null ? null : { ...rotation, until: iso(rotation.until), startedAt: iso(rotation.startedAt), oldSecretLastUsedAt: isoOrNull(rotation.oldSecretLastUsedAt) },
     createdAt: iso(row.createdAt),
-    role: null,
-    logging: { all: null, scopes: {} },
-    sealed: true, // no ciphertext is stored, so there is nothing to reveal
-    lastUsedAt: null,
+    lastUsedAt: isoOrNull(row.lastUsedAt),
     endpoints
   }
 }

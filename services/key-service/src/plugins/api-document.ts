@@ -1,10 +1,15 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import fp from 'fastify-plugin'
-import type { FastifySchema } from 'fastify'
+import type { FastifyContextConfig, FastifySchema } from 'fastify'
 import { Key, KeyWithSecret } from '../keys/schemas.ts'
+import { Me, Member, Operator } from '../people/schemas.ts'
 import { Project } from '../projects/schemas.ts'
+import { Role } from '../roles/schemas.ts'
 import { Problem } from '../schemas.ts'
+import { ServiceToken } from '../service-tokens/schemas.ts'
+import { completeDocument, type OpenApiDocument } from './complete-document.ts'
+import { documentPagePolicy } from './security-headers.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -13,63 +18,53 @@ declare module 'fastify' {
   }
 }
 
-const info = {
-  title: 'Keygate key-service',
-  version: '1',
-  description: 'Projects, their keys, and what the gateways ask about them. Errors are problems (RFC 9457); programs compare their `code`.'
-}
-
-const descriptions: Record<number, string> = {
-  400: 'Not JSON, a wrong type, an unknown or a missing field',
-  401: 'No valid service token',
-  403: 'The token lacks the permission',
-  404: 'No such project or key, or one of somebody else',
-  409: 'The key\'s status does not allow it',
-  410: 'The cursor is too old',
-  413: 'The body is too large',
-  415: 'The body is not JSON',
-  422: 'Well-formed, but not acceptable',
-  500: 'A fault of ours',
-  503: 'A part of the service is away; try again'
+const document = {
+  openapi: '3.1.0' as const,
+  info: {
+    title: 'Keygate key-service',
+    version: '1',
+    description: 'Projects, their keys, and what the gateways ask about them. Errors are problems (RFC 9457); programs compare their `code`.',
+    contact: { name: 'Whoever runs this installation' },
+    license: { name: 'Apache-2.0', url: 'https://www.apache.org/licenses/LICENSE-2.0' }
+  },
+  servers: [{ url: '/', description: 'this service, in production as on a local machine', 'x-internal': false }],
+  tags: [
+    { name: 'audit', description: 'Who did what' },
+    { name: 'catalogue', description: 'The APIs behind the gateway, and their scopes' },
+    { name: 'health', description: 'What the service works with' },
+    { name: 'keys', description: 'The life of a key' },
+    { name: 'members', description: 'Who belongs to a project' },
+    { name: 'operators', description: 'Who runs the installation' },
+    { name: 'people', description: 'Signing in and out' },
+    { name: 'projects', description: 'What owns keys' },
+    { name: 'roles', description: 'Named sets of scopes that keys can be bound to' },
+    { name: 'service-tokens', description: 'How programs call this service' },
+    { name: 'verification', description: 'For gateways' }
+  ],
+  components: {
+    securitySchemes: {
+      serviceToken: { type: 'http' as const, scheme: 'bearer', description: 'A service token, `kgs_...`' },
+      session: { type: 'apiKey' as const, in: 'cookie' as const, name: '__Host-keygate_session', description: 'What signing in begins, for pages of this service; on a machine itself, over http, it is `keygate_session`' }
+    }
+  }
 }
 
 /** The OpenAPI document, made from the routes' own schemas, at `/openapi.json` and as a page at `/docs`. */
 export const apiDocument = fp(async app => {
-  for (const schema of [Problem, Key, KeyWithSecret, Project]) app.addSchema(schema)
+  for (const schema of [Problem, Key, KeyWithSecret, Project, Me, Member, Operator, Role, ServiceToken]) app.addSchema(schema)
+  const configs = new Map<string, FastifyContextConfig>()
   await app.register(swagger, {
-    openapi: {
-      openapi: '3.1.0',
-      info,
-      servers: [{ url: '/', description: 'this service' }],
-      tags: [
-        { name: 'projects', description: 'What owns keys' },
-        { name: 'keys', description: 'The life of a key' },
-        { name: 'verification', description: 'For gateways' }
-      ],
-      components: { securitySchemes: { serviceToken: { type: 'http', scheme: 'bearer', description: 'A service token, `kgs_...`' } } },
-      security: [{ serviceToken: [] }]
-    },
+    openapi: document,
     refResolver: { buildLocalReference: (json, _base, _fragment, i) => typeof json['$id'] === 'string' ? json['$id'] : `def-${i}` },
-    // Problems are added to the document alone. In the routes' schemas each would cost a serializer at start, and none would be used:
-    // problems are written in one place, as text.
     transform: ({ schema, url, route }) => {
-      const { permission, problems = [] } = route.config ?? {}
-      if (permission === undefined) return { schema, url }
-      return { url, schema: documented(schema, permission, [...route.method === 'GET' ? [] : [413, 415], 400, 401, 403, ...problems, 500, 503]) }
-    }
+      const { operationId } = schema as { operationId?: string }
+      if (operationId !== undefined && route.config !== undefined) configs.set(operationId, route.config)
+      return { schema, url }
+    },
+    // What holds for every route is added to the document alone. In the routes' schemas each problem would cost a serializer at start,
+    // and none would be used: problems are written in one place, as text.
+    transformObject: made => completeDocument((made as unknown as { openapiObject: OpenApiDocument }).openapiObject, configs) as object
   })
-  await app.register(swaggerUi, { routePrefix: '/docs', uiConfig: { persistAuthorization: false }, logLevel: 'warn' })
+  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: documentPagePolicy, uiConfig: { persistAuthorization: false }, logLevel: 'warn' })
   app.get('/openapi.json', { schema: { hide: true } as FastifySchema }, async () => app.swagger())
 }, { name: 'api-document' })
-
-function documented (schema: FastifySchema, permission: string, statuses: number[]): FastifySchema {
-  const problems = statuses.sort((a, b) => a - b).map(status => [status, {
-    description: descriptions[status],
-    content: { 'application/problem+json': { schema: { $ref: 'Problem#' } } }
-  }])
-  return {
-    ...schema,
-    description: `Needs the permission \`${permission}\`.`,
-    response: { ...schema.response as object, ...Object.fromEntries(problems) }
-  } as FastifySchema
-}

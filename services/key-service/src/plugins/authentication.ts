@@ -1,64 +1,118 @@
 import fp from 'fastify-plugin'
 import type { FastifyRequest } from 'fastify'
-import type { ChangeContext } from '../audit/audit-log.ts'
-import type { Database } from '../db/database.ts'
-import { forbidden, keyNotFound, projectNotFound, unauthenticated } from '../errors.ts'
+import type { Caller, PersonCaller } from '../access/caller.ts'
+import { grantedBy } from '../access/grants.ts'
+import { judge, sees } from '../access/judge.ts'
 import type { Permission } from '../access/permissions.ts'
-import { findServiceToken, type ServiceToken } from '../service-tokens/repository.ts'
+import { recordAlone, type ChangeContext } from '../audit/audit-log.ts'
+import type { Database } from '../db/database.ts'
+import { confirmationRequired, forbidden, keyNotFound, onlyForPeople, projectNotFound, unauthenticated } from '../errors.ts'
+import { sessionCookieOf } from '../people/session-cookie.ts'
+import { findCaller, type SessionLimits } from '../people/sessions.ts'
+import { findServiceToken } from '../service-tokens/repository.ts'
+import type { RequireSameSite } from './cross-site.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
     /** What a caller must be permitted to use the route. */
     permission?: Permission
+    /** Instead of a permission, for what everybody may do who is known: look at themselves, sign out. */
+    access?: 'signed-in' | 'open'
   }
-  interface FastifyRequest { caller: ServiceToken | null }
+  interface FastifyRequest { caller: Caller | null }
 }
+
+export interface AuthenticationOptions { database: Database, sessionLimits: SessionLimits, requireSameSite: RequireSameSite }
 
 // RFC 6750 section 2.1: the scheme in any case, one or more spaces, b64token. Our tokens need no more than these characters.
 const bearer = /^bearer +(kgs_[\w-]{20,200})$/i
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 const keyIdShape = /^key_[0-9A-Za-z]{22}$/
 
+/** How long a confirmation of the password is good for what wants a recent one, in milliseconds. */
+const confirmationMs = 10 * 60_000
+
 /**
  * Who calls, and may they? For every route of the scope that registers it, before a body is read.
  *
- * A route that declares no permission does not boot, so none can be left open by oversight. API keys never match: only service
- * tokens are looked up here.
+ * A route that declares neither a permission nor `access` does not boot, so none can be left open by oversight. API keys never
+ * match: only service tokens and sessions are looked up here.
  */
-export const authentication = fp<{ database: Database }>(async (app, { database }) => {
+export const authentication = fp<AuthenticationOptions>(async (app, { database, sessionLimits, requireSameSite }) => {
   app.decorateRequest('caller', null)
 
   app.addHook('onRoute', route => {
-    if (route.config?.permission === undefined) throw new Error(`${String(route.method)} ${route.url} declares no permission`)
+    const { permission, access } = route.config ?? {}
+    if (permission === undefined && access !== 'signed-in') throw new Error(`${String(route.method)} ${route.url} declares no permission`)
   })
 
   app.addHook('onRequest', async request => {
-    const token = bearer.exec(request.headers.authorization ?? '')?.[1]
-    const caller = token === undefined ? undefined : await database.run(async db => await findServiceToken(db, token))
+    const caller = await identify(request)
     if (caller === undefined) throw unauthenticated()
     request.caller = caller
     const { permission } = request.routeOptions.config
-    if (permission === undefined || !caller.permissions.includes(permission)) throw forbidden(permission ?? 'of this route')
-    checkAddress(request.params as { projectId?: string, keyId?: string }, caller)
+    const address = addressOf(request.params as { projectId?: string, keyId?: string }, caller)
+    if (permission === undefined || judge(caller, permission, address.projectId) === 'allowed') return
+    await recordAlone(database, contextOf(request), { action: 'permission.refused', ...address, details: { permission, method: request.method, route: request.routeOptions.url ?? null } })
+    throw forbidden(permission, grantedBy(permission))
   })
+
+  /** An Authorization header is what the sender chose to say; a cookie comes by itself, so it counts only without one, and from our own pages. */
+  async function identify (request: FastifyRequest): Promise<Caller | undefined> {
+    const { authorization } = request.headers
+    if (authorization !== undefined) {
+      const token = bearer.exec(authorization)?.[1]
+      return token === undefined ? undefined : await database.run(async db => await findServiceToken(db, token))
+    }
+    const session = sessionCookieOf(request)
+    if (session === undefined) return undefined
+    requireSameSite(request)
+    return await database.run(async db => await findCaller(db, session, sessionLimits))
+  }
 }, { name: 'authentication' })
 
-/** An id that cannot exist, and a project that this caller cannot see, are answered like one that does not exist. */
-function checkAddress ({ projectId, keyId }: { projectId?: string, keyId?: string }, caller: ServiceToken): void {
-  if (projectId === undefined) return
-  const visible = uuid.test(projectId) && (caller.projectId === null || caller.projectId === projectId.toLowerCase())
-  if (keyId !== undefined && !(visible && keyIdShape.test(keyId))) throw keyNotFound()
-  if (!visible) throw projectNotFound()
+/**
+ * What the path names, in lower case.
+ *
+ * @throws {ProblemError} 404 for an id that cannot exist, and for a project that this caller cannot see: both are answered like one that does not exist.
+ */
+function addressOf ({ projectId, keyId }: { projectId?: string, keyId?: string }, caller: Caller): { projectId: string | null, keyId: string | null } {
+  if (projectId === undefined) return { projectId: null, keyId: null }
+  const isVisible = uuid.test(projectId) && sees(caller, projectId.toLowerCase())
+  if (keyId !== undefined && !(isVisible && keyIdShape.test(keyId))) throw keyNotFound()
+  if (!isVisible) throw projectNotFound()
+  return { projectId: projectId.toLowerCase(), keyId: keyId ?? null }
 }
 
 /** The caller of a request that has passed authentication. */
-export function callerOf (request: FastifyRequest): ServiceToken {
+export function callerOf (request: FastifyRequest): Caller {
   if (request.caller === null) throw unauthenticated()
   return request.caller
 }
 
+/** @throws {ProblemError} 403 for a service token. */
+export function personOf (request: FastifyRequest): PersonCaller {
+  const caller = callerOf(request)
+  if (caller.kind !== 'person') throw onlyForPeople()
+  return caller
+}
+
 /** Who changes what in which request, for the audit trail. */
 export function contextOf (request: FastifyRequest): ChangeContext {
-  const { id, name } = callerOf(request)
-  return { actor: { type: 'token', id, name }, requestId: request.id }
+  const { kind, id, name } = callerOf(request)
+  return { actor: { type: kind, id, name }, requestId: request.id }
+}
+
+/** The one project that the caller is confined to; null: none. For look-ups that no path confines. */
+export function boundProjectOf (caller: Caller): string | null {
+  return caller.kind === 'token' ? caller.projectId : null
+}
+
+/**
+ * What shows a secret again wants more than an open session: somebody else may sit there.
+ *
+ * @throws {ProblemError} 403 for a person who has not given the password in the last ten minutes. Service tokens have none to give.
+ */
+export function requireRecentPassword (caller: Caller): void {
+  if (caller.kind === 'person' && caller.nowMs - caller.authenticatedMs > confirmationMs) throw confirmationRequired()
 }

@@ -1,13 +1,21 @@
 import type { PolicyBody } from '@keygate/contracts'
 import type { FieldError } from '@keygate/service-kit'
+import type { Caller } from '../access/caller.ts'
+import { grantedBy } from '../access/grants.ts'
+import { rightsOf } from '../access/rights.ts'
 import type { ChangeContext } from '../audit/audit-log.ts'
 import type { Executor } from '../db/database.ts'
 import { projects } from '../db/schema.ts'
-import { projectNotFound, unacceptable } from '../errors.ts'
+import { forbidden, projectNotFound, unacceptable } from '../errors.ts'
 import type { Effect, MakeChange } from '../outbox/make-change.ts'
 import type { RaisedVersion } from '../outbox/outbox.ts'
+import { findAccount, type Account } from '../people/accounts.ts'
+import { canonicalEmail } from '../people/email.ts'
+import { addMember, requireStill } from '../people/members.ts'
+import { endLinksOfUnclaimed } from '../people/one-time-links.ts'
 import { acceptPolicies } from '../policies/accept-policies.ts'
 import { replacePolicies } from '../policies/repository.ts'
+import { checkVersion, type IfMatch } from '../preconditions.ts'
 import { parseName } from '../text.ts'
 import { findProject, type ProjectRow } from './queries.ts'
 import { eraseKeys, raiseProjectVersion, setDeleted, setName } from './repository.ts'
@@ -20,22 +28,30 @@ interface ProjectSettings { name?: string, policies?: PolicyBody[] | null }
 /** Everything that changes a project. Its version is field `*`: raising it makes every record of its keys stale. */
 export function createProjectCommands (makeChange: MakeChange) {
   return {
-    async create (context: ChangeContext, body: CreateProject): Promise<ChangedProject> {
-      const { name = '', policies = null } = accept(body)
+    async create (context: ChangeContext, caller: Caller, body: CreateProject): Promise<ChangedProject> {
+      const { owner: email, ...settings } = body
+      const { name = '', policies = null } = accept(settings)
       const { value: row, effect } = await makeChange(context, async tx => {
+        await requireStill(tx, caller, { permission: 'projects:create', projectId: null })
+        const owner = await acceptOwner(tx, caller, email)
         const [created] = await tx.insert(projects).values({ name, createdBy: context.actor.name }).returning({ projectId: projects.id, version: projects.version })
         if (created === undefined) throw new Error('the insert returned no row')
         const { projectId, version } = created
         if (policies !== null) await replacePolicies(tx, { projectId, keyId: '*' }, policies)
-        return await finish(tx, 'create', { projectId, version }, { name, policies })
+        if (owner !== undefined) {
+          await addMember(tx, { projectId, userId: owner.id, role: 'owner', addedBy: context.actor.name })
+          await endLinksOfUnclaimed(tx, owner.id)
+        }
+        return await finish(tx, 'create', { projectId, version }, { name, policies, owner: owner?.id ?? null })
       })
       return { row, effect }
     },
 
-    async edit (context: ChangeContext, projectId: string, body: EditProject): Promise<ChangedProject> {
+    async edit (context: ChangeContext, projectId: string, wanted: IfMatch, body: EditProject): Promise<ChangedProject> {
       const { value: row, effect } = await makeChange(context, async tx => {
         const raised = await raiseProjectVersion(tx, projectId)
         if (raised === undefined) throw projectNotFound()
+        checkVersion(wanted, raised.version - 1)
         const settings = accept(body)
         if (settings.name !== undefined) await setName(tx, raised.projectId, settings.name)
         if (settings.policies !== undefined) await replacePolicies(tx, { projectId: raised.projectId, keyId: '*' }, settings.policies)
@@ -45,10 +61,11 @@ export function createProjectCommands (makeChange: MakeChange) {
     },
 
     /** The project and all its keys become tombstones in one transaction; bringing a project back would not bring back its keys. */
-    async remove (context: ChangeContext, projectId: string): Promise<void> {
+    async remove (context: ChangeContext, projectId: string, wanted: IfMatch | undefined): Promise<void> {
       await makeChange(context, async tx => {
         const raised = await raiseProjectVersion(tx, projectId)
         if (raised === undefined) throw projectNotFound()
+        checkVersion(wanted, raised.version - 1)
         const keys = await eraseKeys(tx, raised.projectId)
         await setDeleted(tx, raised.projectId)
         return {
@@ -71,6 +88,26 @@ async function finish (tx: Executor, action: string, raised: Raised, details: Re
   const row = await findProject(tx, raised.projectId)
   if (row === undefined) throw projectNotFound()
   return { value: row, audit: { action: `project.${action}`, projectId: raised.projectId, keyId: null, details }, raised: [own(raised)] }
+}
+
+/**
+ * Whose the project will be. A person names somebody else, and no operator: who makes projects has no way into them. A service token
+ * may name an owner if it may write members, and otherwise makes a project that only service tokens see.
+ */
+async function acceptOwner (tx: Executor, caller: Caller, email: string | undefined): Promise<Account | undefined> {
+  if (email === undefined) {
+    if (caller.kind === 'token') return undefined
+    throw unacceptable([{ pointer: '/owner', message: 'is required: the e-mail address of the person whose project it will be' }])
+  }
+  if (caller.kind === 'token' && !caller.permissions.has('members:write')) throw forbidden('members:write', grantedBy('members:write'))
+  const account = await findAccount(tx, canonicalEmail(email))
+  const fault = account === undefined
+    ? 'is not of a person who has an account here: key-service\'s command "people add" makes it'
+    : account.id === caller.id
+      ? 'must be somebody else: who makes projects does not own them'
+      : (await rightsOf(tx, account.id)).isOperator ? 'is an operator\'s: operators own no projects that are made here' : undefined
+  if (fault !== undefined) throw unacceptable([{ pointer: '/owner', message: fault }])
+  return account
 }
 
 function accept ({ name, policies }: EditProject): ProjectSettings {

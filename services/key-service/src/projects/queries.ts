@@ -35,13 +35,13 @@ export async function hasProject (db: Executor, projectId: string): Promise<bool
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
-/** One page, youngest first. `only` is the project that a bound token may see. */
-export async function listProjects (db: Executor, only: string | null, { cursor, limit }: ListProjects): Promise<{ rows: ProjectRow[], nextCursor: string | null }> {
+/** One page, youngest first. `only` are the projects that the caller may see; null: all. */
+export async function listProjects (db: Executor, only: string[] | null, { cursor, limit }: ListProjects): Promise<{ rows: ProjectRow[], nextCursor: string | null }> {
   const sort = '-createdAt'
   const after = cursor === undefined ? undefined : readCursor(cursor, sort, { value: isInstant, id: uuid })
   const conditions = [
     sql`p.deleted_at IS NULL`,
-    ...only === null ? [] : [sql`p.id = ${only}`],
+    ...only === null ? [] : [sql`p.id = ANY(${`{${only.join(',')}}`}::uuid[])`],
     ...after === undefined ? [] : [sql`(p.created_at, p.id) < (${after.value}::timestamptz, ${after.id}::uuid)`]
   ]
   const found = await db.execute<{ project: ProjectRow }>(sql`

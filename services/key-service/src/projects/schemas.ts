@@ -1,15 +1,15 @@
 import { Type, type Static } from 'typebox'
 import { PolicyList, PolicyListInput } from '../policies/schemas.ts'
-import { Timestamp, effect, nullable } from '../schemas.ts'
+import { NextCursor, Timestamp, Uuid, Version, effect, page, text } from '../schemas.ts'
 
 export const Project = Type.Object({
-  id: Type.String({ format: 'uuid', description: 'also the Basic username of its keys' }),
-  name: Type.String(),
+  id: { ...Uuid, description: 'also the Basic username of its keys' },
+  name: text(100),
   policies: PolicyList,
-  version: Type.Integer(),
+  version: Version,
   ...effect,
   createdAt: Timestamp,
-  createdBy: Type.String()
+  createdBy: text(400)
 }, {
   $id: 'Project',
   examples: [{
@@ -25,11 +25,13 @@ export const Project = Type.Object({
 })
 export type Project = Static<typeof Project>
 
-export const ProjectList = Type.Object({ data: Type.Array(Type.Unsafe<Project>({ $ref: 'Project#' })), nextCursor: nullable(Type.String()) })
+export const ProjectList = Type.Object({ data: Type.Array(Type.Unsafe<Project>({ $ref: 'Project#' }), { maxItems: 100 }), nextCursor: NextCursor })
 
-const name = Type.String({ description: '1 to 100 characters after trimming, no control characters' })
+const name = text(400, { description: '1 to 100 characters after trimming, no control characters' })
 
-export const CreateProject = Type.Object({ name, policies: Type.Optional(PolicyListInput) }, { additionalProperties: false, examples: [{ name: 'Grant applications' }] })
+const owner = text(1000, { description: 'e-mail address of a person who has an account; required of people, who cannot name themselves or an operator' })
+
+export const CreateProject = Type.Object({ name, policies: Type.Optional(PolicyListInput), owner: Type.Optional(owner) }, { additionalProperties: false, examples: [{ name: 'Grant applications', owner: 'ada@example.org' }] })
 export type CreateProject = Static<typeof CreateProject>
 
 /** RFC 7396: a field that is absent stays as it is. */
@@ -38,8 +40,5 @@ export const EditProject = Type.Object({ name: Type.Optional(name), policies: Ty
 })
 export type EditProject = Static<typeof EditProject>
 
-export const ListProjects = Type.Object({
-  cursor: Type.Optional(Type.String({ maxLength: 1000 })),
-  limit: Type.Integer({ minimum: 1, maximum: 100, default: 50 })
-}, { additionalProperties: false })
+export const ListProjects = Type.Object(page, { additionalProperties: false })
 export type ListProjects = Static<typeof ListProjects>

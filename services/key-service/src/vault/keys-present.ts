@@ -1,6 +1,7 @@
 import { ConfigError } from '@keygate/service-kit'
 import { sql, type SQL } from 'drizzle-orm'
 import type { Executor } from '../db/database.ts'
+import { findUnfit } from './keys-fit.ts'
 import type { Peppers } from './peppers.ts'
 import type { Vault } from './vault.ts'
 
@@ -8,7 +9,7 @@ import type { Vault } from './vault.ts'
 interface Missing { id: string, rows: number }
 
 /**
- * Every pepper and encryption key that something stored needs must be configured. Said at start, because later it would look like
+ * Every pepper and encryption key that something stored needs must be configured, with the value that it had. Said at start, because later it would look like
  * secrets that nobody knows, or that cannot be shown, one by one.
  *
  * @throws {ConfigError} with each missing id, how many secrets need it, and what to do.
@@ -20,6 +21,7 @@ export async function checkKeysPresent (db: Executor, vault: Vault | undefined, 
     await findMissing(db, sql`idempotency_keys`, sql`encryption_key_id`, vault?.ids ?? [])
   ]
   const faults = [...ofPeppers.map(pepperFault), ...add(ofSecrets, ofReplays).map(missing => encryptionKeyFault(missing, vault?.currentId))]
+  if (vault !== undefined) faults.push(...await findUnfit(db, vault, peppers))
   if (faults.length > 0) throw new ConfigError(faults)
 }
 
@@ -47,14 +49,14 @@ function add (...lists: Missing[][]): Missing[] {
 }
 
 function pepperFault ({ id, rows }: Missing): string {
-  return `KEYGATE_PREVIOUS_PEPPERS lacks the pepper "${id}", without which ${secretsOf(rows)} cannot be verified: add ${id}:<the pepper>`
+  return `KEYGATE_PREVIOUS_PEPPERS lacks the pepper "${id}", without which ${secretsOf(rows)} cannot be verified: add ${id}:<the pepper>. If it is lost: node dist/cli.js secrets rewrap saves those that are not sealed`
 }
 
 function encryptionKeyFault ({ id, rows }: Missing, currentId: string | undefined): string {
   const where = currentId === undefined
     ? `KEYGATE_ENCRYPTION_KEY is missing, and ${secretsOf(rows)} can be shown only with the key "${id}": set it, and KEYGATE_ENCRYPTION_KEY_ID to ${id}`
     : `KEYGATE_PREVIOUS_ENCRYPTION_KEYS lacks the key "${id}", without which ${secretsOf(rows)} cannot be shown: add ${id}:<the key as base64>`
-  return `${where}. If it is lost: node dist/cli.js encryption-key forget ${id}; those secrets are then never shown again, and work on`
+  return `${where}. If it is lost: node dist/cli.js encryption-key forget ${id}; those secrets are then never shown again, and go on working`
 }
 
 function secretsOf (rows: number): string {

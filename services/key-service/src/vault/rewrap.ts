@@ -2,20 +2,16 @@ import { digestSecret } from '@keygate/api-key'
 import { recordAudit, type ChangeContext } from '../audit/audit-log.ts'
 import type { Database } from '../db/database.ts'
 import { ciphertextsOf, type Kept, type Renewed, type Use } from './ciphertexts.ts'
-import type { KeyedDigest, Peppers } from './peppers.ts'
+import type { Peppers } from './peppers.ts'
 import type { Vault } from './vault.ts'
 
 export interface RewrapParts { database: Database, vault: Vault, peppers: Peppers, context: ChangeContext }
 
-/** A ciphertext that stays as it is, with what it belongs to. */
+/** A ciphertext that stays as it is, with the key that it belongs to. */
 export interface Undecryptable { projectId: string, keyId: string, encryptionKeyId: string, cannot: 'no-key' | 'damaged' }
 
-export interface Pass {
-  renewed: number
-  /** Changed by somebody else in between: another pass sees what they are now. */
-  missed: number
-  undecryptable: Undecryptable[]
-}
+/** `missed`: changed by somebody else in between; another pass sees what they are now. */
+export interface Pass { renewed: number, missed: number, undecryptable: Undecryptable[] }
 
 /** Ciphertexts per transaction: few enough that no other writer waits noticeably for their rows. */
 const batchSize = 500
@@ -25,9 +21,9 @@ const batchSize = 500
  * and brings them there. Each batch is a transaction with its audit entry, so it may be ended at any time and begun again; each row
  * is written only if it is still what was read, so a running service may change the same rows.
  *
- * @param onProgress called with how many were seen since the last call.
+ * @param onDone told of how many the last batch disposed: those that were missed come again.
  */
-export async function rewrapOnce ({ database, vault, peppers, context }: RewrapParts, use: Use, onProgress: (seen: number) => void): Promise<Pass> {
+export async function rewrapOnce ({ database, vault, peppers, context }: RewrapParts, use: Use, onDone: (ciphertexts: number) => void): Promise<Pass> {
   const current = { encryptionKeyId: vault.currentId, pepperId: peppers.currentId }
   const { findDue, replace } = ciphertextsOf[use]
   const pass: Pass = { renewed: 0, missed: 0, undecryptable: [] }
@@ -43,9 +39,9 @@ export async function rewrapOnce ({ database, vault, peppers, context }: RewrapP
     pass.renewed += batch.renewed
     pass.missed += batch.missed
     pass.undecryptable.push(...batch.undecryptable)
+    onDone(batch.due.length - batch.missed)
     size = batch.due.length
     after = batch.due.at(-1)?.id ?? after
-    onProgress(size)
   }
   return pass
 }
@@ -64,8 +60,8 @@ function renew (kept: Kept, use: Use, vault: Vault, peppers: Peppers): Renewed |
   }
 }
 
-/** What only secrets have: a replay is no secret's place to be looked up. */
-function digested (plaintext: string, { digest, pepperId }: Kept, peppers: Peppers): { oldDigest: string | null } & KeyedDigest | { oldDigest: null } {
-  if (digest === null) return { oldDigest: null }
+/** Only a secret is looked up by its digest; a replay has none. */
+function digested (plaintext: string, { digest, pepperId }: Kept, peppers: Peppers) {
+  if (digest === null || pepperId === null) return { oldDigest: null }
   return { oldDigest: digest, ...pepperId === peppers.currentId ? { digest, pepperId } : peppers.current(digestSecret(plaintext)) }
 }

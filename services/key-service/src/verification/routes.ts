@@ -1,16 +1,19 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { isDigest, lookupDigest } from '@keygate/api-key'
+import { isDigest } from '@keygate/api-key'
 import { VerificationOutcome, VerificationRequest, examples } from '@keygate/contracts'
 import { Counter, type Registry } from '@keygate/service-kit'
 import type { Database } from '../db/database.ts'
-import { callerOf } from '../plugins/authentication.ts'
+import { boundProjectOf, callerOf } from '../plugins/authentication.ts'
 import { unacceptable } from '../errors.ts'
+import type { LastUse } from '../keys/last-use.ts'
+import type { PepperUpkeep } from '../vault/pepper-upkeep.ts'
+import type { Peppers } from '../vault/peppers.ts'
 import { findByDigest } from './queries.ts'
 
-export interface VerificationOptions { database: Database, pepper: string, registry: Registry }
+export interface VerificationOptions { database: Database, peppers: Peppers, lastUse: LastUse, pepperUpkeep: PepperUpkeep, registry: Registry }
 
 /** What the gateways ask. It judges nothing: a disabled, revoked or expired key is found, and the gateway decides by its record. */
-export const verificationRoutes: FastifyPluginAsyncTypebox<VerificationOptions> = async (app, { database, pepper, registry }) => {
+export const verificationRoutes: FastifyPluginAsyncTypebox<VerificationOptions> = async (app, { database, peppers, lastUse, pepperUpkeep, registry }) => {
   const verifications = new Counter({
     name: 'key_service_verifications_total',
     help: 'Look-ups of a secret by its digest.',
@@ -30,10 +33,14 @@ export const verificationRoutes: FastifyPluginAsyncTypebox<VerificationOptions> 
   }, async (request): Promise<VerificationOutcome> => {
     const { digest, projectId } = request.body as VerificationRequest
     if (!isDigest(digest)) throw unacceptable([{ pointer: '/digest', message: 'is not a SHA-256 in base64url' }])
-    const bound = callerOf(request).projectId
+    const bound = boundProjectOf(callerOf(request))
     const wanted = [projectId, bound].filter(id => typeof id === 'string')
-    const { record, cursor } = await database.run(async db => await findByDigest(db, lookupDigest(pepper, digest), wanted))
-    verifications.inc({ outcome: record === null ? 'unknown' : 'found' })
-    return record === null ? { outcome: 'unknown', cursor } : { outcome: 'found', record, cursor }
+    const { found, cursor } = await database.run(async db => await findByDigest(db, peppers.all(digest).map(keyed => keyed.digest), wanted))
+    verifications.inc({ outcome: found === null ? 'unknown' : 'found' })
+    if (found === null) return { outcome: 'unknown', cursor }
+    const { record, pepperId } = found
+    lastUse.note(record.secretId)
+    if (pepperId !== peppers.currentId) pepperUpkeep.note({ secretId: record.secretId, digest })
+    return { outcome: 'found', record, cursor }
   })
 }

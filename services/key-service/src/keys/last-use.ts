@@ -1,0 +1,83 @@
+import { sql } from 'drizzle-orm'
+import type { FastifyBaseLogger } from 'fastify'
+import type { Database } from '../db/database.ts'
+
+export interface LastUseParts {
+  database: Database
+  log: FastifyBaseLogger
+  /** How long a use may wait to be written, so that one statement serves many, in milliseconds. */
+  intervalMs: number
+}
+
+export interface LastUse {
+  /** A verification has found this secret. Returns at once. */
+  note: (secretId: string) => void
+  /** Writes all that was noted, now. Never rejects. */
+  flush: () => Promise<void>
+  /** The last flush; nothing is noted after it. */
+  close: () => Promise<void>
+}
+
+/** As many may wait while PostgreSQL is away; a further one is noted at its next look-up. */
+const mostNoted = 10_000
+
+/**
+ * When a key and its secrets were last used, in steps of at least a minute, off the request's path.
+ *
+ * What is seen here are look-ups, not requests: a gateway asks for a record in use again once a minute (`recordTtl`), so a key that is
+ * used shows it within about a minute. Exact counts come with the records of usage.
+ */
+export function createLastUse ({ database, log, intervalMs }: LastUseParts): LastUse {
+  const noted = new Set<string>()
+  let timer: NodeJS.Timeout | undefined
+  let flushing = Promise.resolve()
+  let closed = false
+
+  async function writeNoted (): Promise<void> {
+    clearTimeout(timer)
+    timer = undefined
+    if (noted.size === 0) return
+    const ids = [...noted]
+    noted.clear()
+    try {
+      await database.run(async db => { await db.execute(write(ids)) })
+    } catch (error) {
+      const { message, code } = error as Error & { code?: unknown }
+      log.warn({ reason: message, code, secrets: ids.length }, 'the last use of some keys was not written; their next look-up writes it')
+    }
+  }
+
+  async function flush (): Promise<void> {
+    flushing = flushing.then(writeNoted)
+    await flushing
+  }
+
+  return {
+    flush,
+    note: secretId => {
+      if (closed || noted.size >= mostNoted) return
+      noted.add(secretId)
+      timer ??= setTimeout(() => { flush().catch(() => {}) }, intervalMs).unref()
+    },
+    close: async () => {
+      closed = true
+      await flush()
+    }
+  }
+}
+
+/** Rows that somebody else is changing are left out, not waited for: no change waits for this, and none gets in a deadlock with it. */
+function write (secretIds: string[]) {
+  const isDue = (column: 's' | 'k') => sql`(${sql.identifier(column)}.last_used_at IS NULL OR ${sql.identifier(column)}.last_used_at < now() - interval '1 minute')`
+  return sql`
+    WITH used AS (
+      SELECT s.id, s.project_id, s.key_id FROM secrets s
+      WHERE s.id IN (SELECT jsonb_array_elements_text(${JSON.stringify(secretIds)}::jsonb)) AND ${isDue('s')} FOR UPDATE SKIP LOCKED
+    ), written AS (
+      UPDATE secrets SET last_used_at = now() FROM used WHERE secrets.id = used.id
+    ), due AS (
+      SELECT k.project_id, k.id FROM keys k
+      WHERE (k.project_id, k.id) IN (SELECT project_id, key_id FROM used) AND ${isDue('k')} FOR UPDATE SKIP LOCKED
+    )
+    UPDATE keys SET last_used_at = now() FROM due WHERE keys.project_id = due.project_id AND keys.id = due.id`
+}

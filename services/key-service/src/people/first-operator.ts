@@ -1,0 +1,33 @@
+import { eq, inArray, sql } from 'drizzle-orm'
+import { recordAudit, type ChangeContext } from '../audit/audit-log.ts'
+import type { Executor } from '../db/database.ts'
+import { oneTimeLinks, operators, passwords } from '../db/schema.ts'
+import { findOrCreateAccount } from './accounts.ts'
+import { canonicalEmail } from './email.ts'
+import { lifetimes, makeLink, type OneTimeLink } from './one-time-links.ts'
+import { addOperator } from './operators.ts'
+
+const context: ChangeContext = { actor: { type: 'host', id: 'start', name: 'the start of key-service' }, requestId: 'start' }
+
+/**
+ * Until an operator has ever set a password, nobody can sign in to let others in: whoever sees this process's output gets a link
+ * to. Every start makes a new one and ends the last, so that only the newest output opens anything.
+ *
+ * To be called under the lock of the migrations: of several that start at once, the last one's link works.
+ */
+export async function prepareFirstOperator (tx: Executor, { email, publicUrl }: { email: string, publicUrl: string }): Promise<OneTimeLink | undefined> {
+  const settled = await tx.select({ one: sql`1` }).from(operators).innerJoin(passwords, eq(passwords.userId, operators.userId)).limit(1)
+  if (settled.length > 0) return undefined
+  const account = await findOrCreateAccount(tx, { email: canonicalEmail(email), name: 'Operator', createdBy: context.actor.name })
+  if (await addOperator(tx, account.id, context.actor.name)) {
+    await recordAudit(tx, context, { action: 'operator.add', projectId: null, keyId: null, details: { userId: account.id, email: account.email } })
+  }
+  // Those of an address that KEYGATE_OPERATOR_EMAIL had before, too.
+  await tx.delete(oneTimeLinks).where(inArray(oneTimeLinks.userId, tx.select({ userId: operators.userId }).from(operators)))
+  return await makeLink(tx, account.id, { publicUrl, lifetimeMs: lifetimes.host })
+}
+
+/** What a start prints on standard output, which no log collects as a line of JSON: the link must not be found by a search in the logs. */
+export function firstOperatorText (email: string, { url, expiresAt }: OneTimeLink): string {
+  return `\nNobody has signed in as operator yet. Set the password of ${email} here, once, until ${expiresAt}:\n\n  ${url}\n\nThe next start makes another link, and this one ends.\n\n`
+}

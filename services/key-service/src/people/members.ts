@@ -1,0 +1,112 @@
+import { and, eq, sql } from 'drizzle-orm'
+import type { Caller } from '../access/caller.ts'
+import { grantedBy } from '../access/grants.ts'
+import type { MemberRole, Permission } from '../access/permissions.ts'
+import { grantable, rightsOf } from '../access/rights.ts'
+import { recordAudit, type AuditEntry, type ChangeContext } from '../audit/audit-log.ts'
+import type { Database, Executor } from '../db/database.ts'
+import { members } from '../db/schema.ts'
+import { conflict, forbidden, memberNotFound, projectNotFound } from '../errors.ts'
+import { endUnfoundedTokens, holdServiceToken } from '../service-tokens/repository.ts'
+import { findOrCreateAccount, hasPassword, hasRightsElsewhere } from './accounts.ts'
+import { acceptPerson } from './accept-person.ts'
+import { findMember, holdMembership } from './member-queries.ts'
+import { endLinksOfUnclaimed, lifetimes, makeLink, type OneTimeLink } from './one-time-links.ts'
+import type { AddMember, Member } from './schemas.ts'
+
+export interface AddedMember extends Member { invitation?: OneTimeLink }
+
+type Work<T> = (tx: Executor, projectId: string) => Promise<{ value: T, action: string, details: Record<string, unknown> }>
+
+/** Everything that changes who belongs to a project. One at a time per project, so that two cannot both take the last owner but one away. */
+export function createMemberCommands ({ database, publicUrl }: { database: Database, publicUrl: string }) {
+  async function change<T> (context: ChangeContext, caller: Caller, project: string, work: Work<T>): Promise<T> {
+    const projectId = project.toLowerCase()
+    return await database.transaction(async tx => {
+      if (!await holdMembership(tx, projectId)) throw projectNotFound()
+      await requireStill(tx, caller, { permission: 'members:write', projectId })
+      const { value, action, details } = await work(tx, projectId)
+      const entry: AuditEntry = { action: `member.${action}`, projectId, keyId: null, details }
+      await recordAudit(tx, context, entry)
+      return value
+    })
+  }
+
+  return {
+    async add (context: ChangeContext, caller: Caller, project: string, body: AddMember): Promise<AddedMember> {
+      const { email, name } = acceptPerson(body)
+      return await change(context, caller, project, async (tx, projectId) => {
+        const account = await findOrCreateAccount(tx, { email, name, createdBy: context.actor.name })
+        await addMember(tx, { projectId, userId: account.id, role: body.role, addedBy: context.actor.name })
+        if (!account.isNew) await endLinksOfUnclaimed(tx, account.id)
+        const invitation = account.isNew ? { invitation: await makeLink(tx, account.id, { publicUrl, lifetimeMs: lifetimes.invitation }) } : {}
+        return {
+          value: { ...await memberOf(tx, projectId, account.id), ...invitation },
+          action: 'add',
+          details: { userId: account.id, email, role: body.role, isInvited: account.isNew }
+        }
+      })
+    },
+
+    async edit (context: ChangeContext, caller: Caller, project: string, userId: string, role: MemberRole): Promise<Member> {
+      return await change(context, caller, project, async (tx, projectId) => {
+        const before = await memberOf(tx, projectId, userId)
+        await tx.update(members).set({ role }).where(rowOf(projectId, userId))
+        if (before.role === 'owner') await requireOwner(tx, projectId)
+        const endedTokens = await endUnfoundedTokens(tx, userId)
+        return { value: { ...before, role }, action: 'edit', details: { userId, from: before.role, to: role, endedTokens } }
+      })
+    },
+
+    async remove (context: ChangeContext, caller: Caller, project: string, userId: string): Promise<void> {
+      await change(context, caller, project, async (tx, projectId) => {
+        const { role } = await memberOf(tx, projectId, userId)
+        await tx.delete(members).where(rowOf(projectId, userId))
+        if (role === 'owner') await requireOwner(tx, projectId)
+        return { value: undefined, action: 'remove', details: { userId, role, endedTokens: await endUnfoundedTokens(tx, userId) } }
+      })
+    },
+
+    /** For somebody who lost the invitation. Whoever has the link gets the account, so it must open nothing but this project. */
+    async invite (context: ChangeContext, caller: Caller, project: string, userId: string): Promise<OneTimeLink> {
+      return await change(context, caller, project, async (tx, projectId) => {
+        await memberOf(tx, projectId, userId)
+        if (await hasPassword(tx, userId)) throw conflict('already_joined', 'This person has a password. Who forgot it asks whoever runs this installation for a new link.')
+        if (await hasRightsElsewhere(tx, userId, projectId)) throw conflict('belongs_elsewhere', 'This person belongs to other projects too, or is an operator. Whoever runs this installation makes the link: key-service\'s command "people link".')
+        return { value: await makeLink(tx, userId, { publicUrl, lifetimeMs: lifetimes.invitation }), action: 'invite', details: { userId } }
+      })
+    }
+  }
+}
+
+export type MemberCommands = ReturnType<typeof createMemberCommands>
+
+/** @throws {ProblemError} 409 for somebody who is one already. */
+export async function addMember (tx: Executor, member: typeof members.$inferInsert): Promise<void> {
+  const added = await tx.insert(members).values(member).onConflictDoNothing().returning({ userId: members.userId })
+  if (added.length === 0) throw conflict('member_exists', 'This person is a member of the project already. Change the role instead.')
+}
+
+/**
+ * Asks again, where it counts: between the request's coming in and this transaction the right may have been taken away.
+ *
+ * @throws {ProblemError} 403
+ */
+export async function requireStill (tx: Executor, caller: Caller, { permission, projectId }: { permission: Permission, projectId: string | null }): Promise<void> {
+  const now = caller.kind === 'person' ? grantable(await rightsOf(tx, caller.id), projectId) : new Set((await holdServiceToken(tx, caller.id))?.permissions)
+  if (!now.has(permission)) throw forbidden(permission, grantedBy(permission))
+}
+
+const rowOf = (projectId: string, userId: string) => and(eq(members.projectId, projectId), eq(members.userId, userId))
+
+async function memberOf (tx: Executor, projectId: string, userId: string): Promise<Member> {
+  const found = await findMember(tx, projectId, userId)
+  if (found === undefined) throw memberNotFound()
+  return found
+}
+
+/** A project with members has somebody who can let others in; one without belongs to service tokens. */
+async function requireOwner (tx: Executor, projectId: string): Promise<void> {
+  const owners = await tx.select({ one: sql`1` }).from(members).where(and(eq(members.projectId, projectId), eq(members.role, 'owner'))).limit(1)
+  if (owners.length === 0) throw conflict('last_owner', 'This is the last owner of the project. Make another member an owner first.')
+}

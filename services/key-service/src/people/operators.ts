@@ -1,0 +1,59 @@
+import { eq } from 'drizzle-orm'
+import type { Caller } from '../access/caller.ts'
+import { recordAudit, type ChangeContext } from '../audit/audit-log.ts'
+import type { Database, Executor } from '../db/database.ts'
+import { operators } from '../db/schema.ts'
+import { conflict, operatorNotFound, unacceptable } from '../errors.ts'
+import { endUnfoundedTokens } from '../service-tokens/repository.ts'
+import { findAccount } from './accounts.ts'
+import { canonicalEmail } from './email.ts'
+import { findOperator } from './member-queries.ts'
+import { requireStill } from './members.ts'
+import { endLinksOfUnclaimed } from './one-time-links.ts'
+import type { Operator } from './schemas.ts'
+
+/**
+ * Who runs the installation. Operators make operators out of accounts that there are and never accounts, nor links to them: else
+ * they could make themselves a person who may do what they may not.
+ */
+export function createOperatorCommands (database: Database) {
+  return {
+    async add (context: ChangeContext, caller: Caller, email: string): Promise<Operator> {
+      return await database.transaction(async tx => {
+        await requireStill(tx, caller, { permission: 'operators:write', projectId: null })
+        const account = await findAccount(tx, canonicalEmail(email))
+        if (account === undefined) throw unacceptable([{ pointer: '/email', message: 'is not of a person who has an account here: an owner invites them, or key-service\'s command "people add" makes it' }])
+        if (!await addOperator(tx, account.id, context.actor.name)) throw conflict('operator_exists', 'This person is an operator already.')
+        await recordAudit(tx, context, { action: 'operator.add', projectId: null, keyId: null, details: { userId: account.id, email: account.email } })
+        return await operatorOf(tx, account.id)
+      })
+    },
+
+    async remove (context: ChangeContext, caller: Caller, userId: string): Promise<void> {
+      await database.transaction(async tx => {
+        // All rows, in one order: two who remove each other come one after the other.
+        const held = await tx.select({ userId: operators.userId }).from(operators).orderBy(operators.userId).for('update')
+        await requireStill(tx, caller, { permission: 'operators:write', projectId: null })
+        if (!held.some(operator => operator.userId === userId)) throw operatorNotFound()
+        if (held.length === 1) throw conflict('last_operator', 'This is the last operator. Make another person one first.')
+        await tx.delete(operators).where(eq(operators.userId, userId))
+        await recordAudit(tx, context, { action: 'operator.remove', projectId: null, keyId: null, details: { userId, endedTokens: await endUnfoundedTokens(tx, userId) } })
+      })
+    }
+  }
+}
+
+export type OperatorCommands = ReturnType<typeof createOperatorCommands>
+
+/** @returns false for somebody who is one already. */
+export async function addOperator (tx: Executor, userId: string, grantedBy: string): Promise<boolean> {
+  const added = await tx.insert(operators).values({ userId, grantedBy }).onConflictDoNothing().returning({ userId: operators.userId })
+  if (added.length > 0) await endLinksOfUnclaimed(tx, userId)
+  return added.length > 0
+}
+
+async function operatorOf (tx: Executor, userId: string): Promise<Operator> {
+  const found = await findOperator(tx, userId)
+  if (found === undefined) throw operatorNotFound()
+  return found
+}

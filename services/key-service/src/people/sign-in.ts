@@ -1,0 +1,142 @@
+import { digestSecret } from '@keygate/api-key'
+import type { PersonCaller } from '../access/caller.ts'
+import { recordAlone, recordAudit, type Actor, type AuditEntry, type ChangeContext } from '../audit/audit-log.ts'
+import type { Database, Executor } from '../db/database.ts'
+import { linkNotValid, signInFailed, unacceptable, wrongPassword } from '../errors.ts'
+import { findCredentials, putPassword, replaceDigest } from './accounts.ts'
+import { canonicalEmail } from './email.ts'
+import type { GuessLimit } from './guess-limit.ts'
+import { findLink, endLinks, takeLink } from './one-time-links.ts'
+import { digestPassword, isCurrentDigest, matchesPassword } from './password-digest.ts'
+import { faultOfPassword } from './password-text.ts'
+import { beginSession, endSession, endSessionsOf, findCaller, prune, renewAuthentication, type SessionLimits } from './sessions.ts'
+import { createTurns } from './turns.ts'
+
+export interface SignInParts { database: Database, guesses: GuessLimit, sessionLimits: SessionLimits }
+
+/** Where a request comes from that nobody has signed yet. */
+export interface Visitor { address: string, requestId: string }
+
+/** Who is signed in from now on, and what goes into the cookie. */
+export interface NewSession { sessionId: string, person: PersonCaller }
+
+const nobody: Actor = { type: 'nobody', id: 'nobody', name: 'nobody' }
+const event = (action: string, details: Record<string, unknown>): AuditEntry => ({ action, projectId: null, keyId: null, details })
+
+/** Everything about passwords and sessions. A password is compared only in its turn and only if the guess limit allows it. */
+export function createSignIn ({ database, guesses, sessionLimits }: SignInParts) {
+  const inTurn = createTurns({ atOnce: 2, waiting: 20 })
+
+  /** @returns what `work` found; undefined: the guess was wrong, which is counted. */
+  async function guess<T> ({ address, requestId }: Visitor, account: string | null, work: () => Promise<T | undefined>): Promise<T | undefined> {
+    const onLimited = async () => { await recordAlone(database, { actor: nobody, requestId }, event('sign-in.limited', { address, account: await accountOf(account) })) }
+    return await inTurn(async () => await guesses.attempt({ address, account }, work, onLimited))
+  }
+
+  /** What was typed as an address may be anything, a password too: only that of an account that there is gets into the audit trail. */
+  async function accountOf (email: string | null): Promise<string | null> {
+    const known = email === null ? undefined : await database.run(async db => await findCredentials(db, email))
+    return known?.email ?? null
+  }
+
+  async function begin (tx: Executor, userId: string, context: (person: PersonCaller) => { context: ChangeContext, entry: AuditEntry }): Promise<NewSession> {
+    const sessionId = await beginSession(tx, userId)
+    const person = await findCaller(tx, sessionId, sessionLimits)
+    if (person === undefined) throw new Error('the new session was not found')
+    const { context: by, entry } = context(person)
+    await recordAudit(tx, by, entry)
+    return { sessionId, person }
+  }
+
+  const as = ({ requestId, address }: Visitor, action: string) => ({ id, name }: Pick<PersonCaller, 'id' | 'name'>) =>
+    ({ context: { actor: { type: 'person', id, name } as const, requestId }, entry: event(action, { address }) })
+
+  return {
+    /** @param earlier what the cookie held that came with the request: that session ends. */
+    async signIn (visitor: Visitor, { email, password }: { email: string, password: string }, earlier: string | undefined): Promise<NewSession> {
+      const address = canonicalEmail(email)
+      const known = await guess(visitor, address, async () => {
+        const found = await database.run(async db => await findCredentials(db, address))
+        const isRight = await matchesPassword(password, found?.digest ?? null)
+        if (!isRight || found === undefined || found.digest === null) return undefined
+        return { id: found.id, digest: found.digest, newer: isCurrentDigest(found.digest) ? undefined : await digestPassword(password) }
+      })
+      if (known === undefined) {
+        await recordAlone(database, { actor: nobody, requestId: visitor.requestId }, event('sign-in.failed', { address: visitor.address, account: await accountOf(address) }))
+        throw signInFailed()
+      }
+      return await database.transaction(async tx => {
+        if (known.newer !== undefined) await replaceDigest(tx, known.id, { from: known.digest, to: known.newer })
+        if (earlier !== undefined) await endSession(tx, digestSecret(earlier))
+        await prune(tx, sessionLimits)
+        return await begin(tx, known.id, as(visitor, 'sign-in'))
+      })
+    },
+
+    async signOut (context: ChangeContext, { session }: PersonCaller): Promise<void> {
+      await database.transaction(async tx => {
+        await endSession(tx, session)
+        await recordAudit(tx, context, event('sign-out', {}))
+      })
+    },
+
+    /** By a one-time link. Every session of the person ends: whoever forgot the password may not be the only one who knew it. */
+    async setPassword (visitor: Visitor, { token, password }: { token: string, password: string }): Promise<NewSession> {
+      requireGoodPassword(password, '/password')
+      const digest = await guess(visitor, null, async () => {
+        const userId = await database.run(async db => await findLink(db, token))
+        return userId === undefined ? undefined : await digestPassword(password)
+      })
+      if (digest === undefined) throw linkNotValid()
+      return await database.transaction(async tx => {
+        const userId = await takeLink(tx, token)
+        if (userId === undefined) throw linkNotValid()
+        await putPassword(tx, userId, digest)
+        await endLinks(tx, userId)
+        await endSessionsOf(tx, userId)
+        return await begin(tx, userId, as(visitor, 'password.set'))
+      })
+    },
+
+    /** Every other session ends, and this one gets a new id. */
+    async changePassword (visitor: Visitor, person: PersonCaller, { currentPassword, newPassword }: { currentPassword: string, newPassword: string }): Promise<NewSession> {
+      requireGoodPassword(newPassword, '/newPassword')
+      const digests = await guess(visitor, person.email, async () => {
+        const from = await rightDigest(person, currentPassword)
+        return from === undefined ? undefined : { from, to: await digestPassword(newPassword) }
+      })
+      if (digests === undefined) throw await refused(visitor, person, '/currentPassword')
+      return await database.transaction(async tx => {
+        if (!await replaceDigest(tx, person.id, digests)) throw wrongPassword('/currentPassword')
+        await endLinks(tx, person.id)
+        await endSessionsOf(tx, person.id)
+        return await begin(tx, person.id, as(visitor, 'password.change'))
+      })
+    },
+
+    /** The password once more, for what wants a recent one. */
+    async confirm (visitor: Visitor, person: PersonCaller, password: string): Promise<void> {
+      const digest = await guess(visitor, person.email, async () => await rightDigest(person, password))
+      if (digest === undefined) throw await refused(visitor, person, '/password')
+      await database.run(async db => { await renewAuthentication(db, person.session) })
+    }
+  }
+
+  async function rightDigest ({ email }: PersonCaller, password: string): Promise<string | undefined> {
+    const digest = (await database.run(async db => await findCredentials(db, email)))?.digest ?? null
+    return await matchesPassword(password, digest) && digest !== null ? digest : undefined
+  }
+
+  async function refused (visitor: Visitor, person: PersonCaller, pointer: string) {
+    const { context, entry } = as(visitor, 'password.refused')(person)
+    await recordAlone(database, context, entry)
+    return wrongPassword(pointer)
+  }
+}
+
+export type SignInCommands = ReturnType<typeof createSignIn>
+
+function requireGoodPassword (password: string, pointer: string): void {
+  const fault = faultOfPassword(password)
+  if (fault !== undefined) throw unacceptable([{ pointer, message: fault }])
+}

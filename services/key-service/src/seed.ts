@@ -1,0 +1,13 @@
+import { runCommandLine } from './cli/run.ts'
+import { seed } from './seed/command.ts'
+import { localEnvironment } from './seed/local-run.ts'
+
+const { DATABASE_URL: url, DATABASE_URL_FILE: file, KEYGATE_STATE: state, INIT_CWD: calledFrom } = process.env
+
+// npm has gone into this package's folder, but paths are meant from where it was called.
+if (calledFrom !== undefined) process.chdir(calledFrom)
+
+/** `npm run seed`: in the environment of the service or, when that names no database, of the system that `npm start` runs here. */
+const env = url === undefined && file === undefined ? localEnvironment(state) ?? process.env : process.env
+
+process.exitCode = await runCommandLine([seed], ['seed', ...process.argv.slice(2)], { env, out: process.stdout, err: process.stderr })
