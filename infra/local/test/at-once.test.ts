@@ -31,7 +31,7 @@ async function atOnce (request: (i: number) => Promise<Answer>): Promise<Answer[
 
 const statuses = (answers: Answer[]): Record<number, number> => answers.reduce<Record<number, number>>((sum, { status }) => ({ ...sum, [status]: (sum[status] ?? 0) + 1 }), {})
 const through = async (secret: string): Promise<number[]> => await Promise.all([0, 1].map(async gateway => (await house.use(gateway, secret)).status))
-const live = async (key: Key) => await sql<Array<{ state: string, hint: string }>>`SELECT state, hint FROM secrets WHERE key_id = ${key.id}`
+const live = async (key: Key) => [...await sql<Array<{ state: string, hint: string }>>`SELECT state, hint FROM secrets WHERE key_id = ${key.id}`]
 const actions = async (key: { id: string }) => (await sql<Array<{ action: string }>>`SELECT action FROM audit_events WHERE key_id = ${key.id} ORDER BY seq`).map(({ action }) => action)
 
 async function warmKey (): Promise<Key> {
@@ -64,7 +64,7 @@ t.test('20 revocations at once: one is made, the others are told that it is fina
   const key = await warmKey()
   const answers = await atOnce(async i => await ask('POST', `${keys}/${key.id}/revoke`, { reason: `reason ${i}` }))
   t.strictSame(statuses(answers), { 200: 1, 409: many - 1 })
-  t.strictSame(await sql`SELECT status, version::int FROM keys WHERE id = ${key.id}`, [{ status: 'revoked', version: key.version + 1 }])
+  t.strictSame([...await sql`SELECT status, version::int FROM keys WHERE id = ${key.id}`], [{ status: 'revoked', version: key.version + 1 }])
   t.strictSame(await actions(key), ['key.create', 'key.revoke'])
   t.strictSame(await through(key.secret), [401, 401])
 })
@@ -73,7 +73,7 @@ t.test('20 deletions at once: one is made, for the others there is no such key',
   const key = await warmKey()
   const answers = await atOnce(async () => await ask('DELETE', `${keys}/${key.id}`))
   t.strictSame(statuses(answers), { 204: 1, 404: many - 1 })
-  t.strictSame(await sql`SELECT status, version::int FROM keys WHERE id = ${key.id}`, [{ status: 'deleted', version: key.version + 1 }])
+  t.strictSame([...await sql`SELECT status, version::int FROM keys WHERE id = ${key.id}`], [{ status: 'deleted', version: key.version + 1 }])
   t.strictSame(await live(key), [])
   t.strictSame(await actions(key), ['key.create', 'key.delete'])
   t.strictSame(await through(key.secret), [401, 401])
@@ -86,8 +86,8 @@ t.test('20 edits at once with one ETag: one is made, 412 for the others, and bot
   t.strictSame(statuses(answers), { 200: 1, 412: many - 1 })
   const won = answers.find(({ status }) => status === 200) as Answer
   const limit = won.body['policies'][0].limit
-  t.strictSame(await sql`SELECT "limit"::int FROM policies WHERE key_id = ${key.id}`, [{ limit }])
-  t.strictSame(await sql`SELECT version::int FROM keys WHERE id = ${key.id}`, [{ version: key.version + 1 }])
+  t.strictSame([...await sql`SELECT "limit"::int FROM policies WHERE key_id = ${key.id}`], [{ limit }])
+  t.strictSame([...await sql`SELECT version::int FROM keys WHERE id = ${key.id}`], [{ version: key.version + 1 }])
   t.strictSame(await actions(key), ['key.create', 'key.edit'])
   for (const gateway of [0, 1]) t.equal((await house.use(gateway, key.secret)).headers['ratelimit-policy'], `${limit};w=60`)
 })
@@ -103,7 +103,7 @@ t.test('K5, GX-20: 20 creations at once with one Idempotency-Key: one key, and e
     else t.match(answer, { status: 409, body: { code: 'request_in_flight' } })
   }
   t.strictSame((await create()).body, first.body, 'asked again later')
-  t.strictSame(await sql`SELECT id FROM keys WHERE name = ${body.name}`, [{ id: first.body['id'] }])
+  t.strictSame([...await sql`SELECT id FROM keys WHERE name = ${body.name}`], [{ id: first.body['id'] }])
   t.strictSame(await actions({ id: first.body['id'] }), ['key.create'])
   t.strictSame(await through(first.body['secret']), [200, 200])
 })

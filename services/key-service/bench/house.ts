@@ -33,6 +33,7 @@ export async function startHouse (): Promise<House> {
   const root = postgres(server.url, { onnotice: () => {}, max: 1 })
   await root`CREATE ROLE keygate LOGIN`
   await root`CREATE DATABASE keygate OWNER keygate`
+  await root`CREATE SEQUENCE fences`
   const token = serviceToken()
   const tokensFile = join(dir, 'tokens.json')
   writeFileSync(tokensFile, JSON.stringify([{ name: 'bench', token, permissions: allPermissions }]), { mode: 0o600 })
@@ -59,7 +60,7 @@ export async function startHouse (): Promise<House> {
     return JSON.parse(text) as T
   }
 
-  let seeds = 0
+  let [seeds, fences] = [0, 0]
   const seed: House['seed'] = async (keys, projectId) => {
     const secretsFile = join(dir, `secrets-${++seeds}`)
     const args = ['--keys', String(keys), '--seed', String(seeds), '--secrets-file', secretsFile, ...projectId === undefined ? [] : ['--project', projectId]]
@@ -75,7 +76,7 @@ export async function startHouse (): Promise<House> {
     seed,
     explainAll: async () => {
       const settings = { 'auto_explain.log_min_duration': '0', 'auto_explain.log_format': 'json', 'auto_explain.log_parameter_max_length': '0', session_preload_libraries: 'auto_explain' }
-      for (const [name, value] of Object.entries(settings)) await root.unsafe(`ALTER DATABASE keygate SET ${name} = '${value}'`)
+      for (const [name, value] of Object.entries(settings)) await root`ALTER DATABASE keygate SET ${root(name)} = ${root(value)}`
       // They hold for new sessions: the service's are ended, and it makes others.
       await root`SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'keygate'`
       for (let attempt = 1; ; attempt++) {
@@ -87,10 +88,10 @@ export async function startHouse (): Promise<House> {
     },
     logOf: async work => {
       const fence = async (): Promise<number> => {
-        const mark = `fence ${++fences}`
-        await root.unsafe(`DO $$ BEGIN RAISE LOG '${mark};'; END $$`)
+        const mark = `fence ${++fences};`
+        await root`DO $$ BEGIN RAISE LOG 'fence %;', nextval('fences'); END $$`
         for (;;) {
-          const at = readFileSync(logFile, 'utf8').indexOf(`${mark};`)
+          const at = readFileSync(logFile, 'utf8').indexOf(mark)
           if (at !== -1) return at
           await delay(5) // the log goes through a pipe of ours
         }
@@ -108,5 +109,3 @@ export async function startHouse (): Promise<House> {
     }
   }
 }
-
-let fences = 0

@@ -34,6 +34,8 @@ function recordingDatabase (url: string): Database & { statements: Statement[] }
 async function scansFor (admin: Sql, statements: Statement[]): Promise<Scan[]> {
   const scans: Scan[] = []
   for (const { query, params } of statements) {
+    // The statement is the service's own text, as it was sent.
+    // eslint-disable-next-line no-restricted-properties
     const [row] = await admin.unsafe<Array<{ 'QUERY PLAN': Array<{ Plan: PlanNode }> }>>(`EXPLAIN (FORMAT JSON) ${query}`, params as string[])
     for (const { Plan: plan } of row?.['QUERY PLAN'] ?? []) scans.push(...scansOf(plan))
   }
@@ -94,7 +96,7 @@ await t.test('every statement finds its rows by an index', async t => {
   const { body: { data: [{ id: keyId }] } } = await ask('GET', `${path}?limit=1`)
 
   for (const sort of keySorts) {
-    await t.test(`list by ${sort}: its first pages, and a page after the last with a value`, async t => {
+    await t.test(`list by ${sort}: its first three pages`, async t => {
       let cursor = ''
       for (let page = 0; page < 3; page++) {
         const { body, scans } = await ask('GET', `${path}?sort=${sort}${cursor}`)

@@ -1,8 +1,8 @@
 import { Type, type Static } from 'typebox'
 import { memberRoles, permissions } from '../access/permissions.ts'
-import { ProjectParams, Timestamp, nullable, oneOf } from '../schemas.ts'
+import { ProjectParams, Timestamp, ascii, nullable, oneOf, text } from '../schemas.ts'
 
-const email = Type.String({ maxLength: 1000, description: 'upper and lower case are the same' })
+const email = text(1000, { description: 'upper and lower case are the same' })
 const name = Type.String({ description: '1 to 100 characters after trimming, no control characters' })
 const role = oneOf([...memberRoles])
 /** A bound on what is digested; what is asked of a new one stands in `password-text.ts`. */
@@ -69,7 +69,7 @@ export const MemberList = Type.Object({ data: Type.Array(Type.Unsafe<Member>({ $
 export const AddMember = Type.Object({ email, name: Type.Optional(name), role }, strict({ email: 'ada@example.org', name: 'Ada', role: 'manager' }))
 export type AddMember = Static<typeof AddMember>
 export const EditMember = Type.Object({ role }, strict({ role: 'viewer' }))
-export const MemberParams = Type.Object({ ...ProjectParams.properties, userId: Type.String({ description: 'id of the person, `usr_...`' }) })
+export const MemberParams = Type.Object({ ...ProjectParams.properties, userId: ascii(26, { description: 'id of the person, `usr_...`' }) })
 
 export const Operator = Type.Object({ userId: Type.String(), email: Type.String(), name: Type.String(), hasPassword: Type.Boolean(), grantedAt: Timestamp, grantedBy: Type.String() }, {
   $id: 'Operator',
@@ -78,7 +78,7 @@ export const Operator = Type.Object({ userId: Type.String(), email: Type.String(
 export type Operator = Static<typeof Operator>
 export const OperatorList = Type.Object({ data: Type.Array(Type.Unsafe<Operator>({ $ref: 'Operator#' })), nextCursor: nullable(Type.String()) })
 export const AddOperator = Type.Object({ email }, strict({ email: 'ada@example.org' }))
-export const OperatorParams = Type.Object({ userId: Type.String({ description: 'id of the person, `usr_...`' }) })
+export const OperatorParams = Type.Object({ userId: ascii(26, { description: 'id of the person, `usr_...`' }) })
 
 export const Page = Type.Object({
   cursor: Type.Optional(Type.String({ maxLength: 1000 })),

@@ -20,7 +20,7 @@ export const signInRoutes: FastifyPluginAsyncTypebox<SignInRoutesOptions> = asyn
   })
 
   app.post('/sign-in', {
-    config: { access: 'open', problems: [422] },
+    config: { access: 'open', problems: [401, 422] },
     schema: { tags, operationId: 'signIn', summary: 'Begin a session, which is kept in a cookie', body: SignIn, response: { 200: me } }
   }, async (request, reply) => await answerSession(database, request, reply, await commands.signIn(visitorOf(request), request.body, sessionCookieOf(request))))
 

@@ -20,9 +20,8 @@ export function damaged (operation: Operation, request: Request, kind: Damage, r
   }
   if (kind === 'extra field') return withExtra(operation, request, random)
   if (kind === 'wrong type' && (body.length > 0 || operation.body !== undefined)) {
-    return random.chance(0.2) || body.length === 0
-      ? { ...request, body: random.pick([[], 1, 'text', true, null, [{}]]) }
-      : changed(request, random.pick(body), place => otherType(place.schema, random))
+    if (random.chance(0.2) || body.length === 0) return { ...request, body: random.pick([[], 1, 'text', true, null, [{}]]) }
+    return changed(request, random.pick(body), place => otherType(place.schema, random))
   }
   if (places.length === 0) return undefined
   return changed(request, random.pick(places), ({ schema, isText }) => {
@@ -69,8 +68,8 @@ function changed (request: Request, place: Place, make: (place: Place) => unknow
 }
 
 function withExtra (operation: Operation, request: Request, random: Random): Request {
-  const objects = operation.body === undefined ? [] : [['body'], ...placesOf(operation, request).map(place => place.way)]
-    .filter(way => isObject(valueAt(request, way as Place['way'])) && way[0] === 'body') as Array<Place['way']>
+  const ways: Array<Place['way']> = [['body'], ...placesOf(operation, request).map(place => place.way)]
+  const objects = ways.filter(way => way[0] === 'body' && isObject(valueAt(request, way)))
   const way: Place['way'] = objects.length > 0 && random.chance(0.8) ? random.pick(objects) : ['query']
   return withValue(request, [...way, random.pick(strangeNames)], random.pick([1, 'x', null, {}, [true]]))
 }

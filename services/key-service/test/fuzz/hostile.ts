@@ -9,7 +9,7 @@ export const hostileTexts: readonly string[] = [
   '%_%\\',
   '"><script>alert(1)</script>',
   '<img src=x onerror=alert(1)>',
-  '{{7*7}}${7*7}<%= 7*7 %>#{7*7}',
+  '{{7*7}}$' + '{7*7}<%= 7*7 %>#{7*7}',
   '../../../../etc/passwd',
   'C:\\..\\..\\boot.ini',
   'file:///etc/passwd',
