@@ -4,10 +4,10 @@ export interface Scan { node: string, table: string, index?: string }
 /** What EXPLAIN (FORMAT JSON) says of a plan, as far as it is read here. */
 export interface PlanNode { 'Node Type': string, 'Relation Name'?: string, 'Index Name'?: string, Plans?: PlanNode[] }
 
-/** All scans of a plan. A bitmap's indexes are told with the table that the bitmap is of. */
-export function scansOf (plan: PlanNode, tableAbove = ''): Scan[] {
-  const { 'Node Type': node, 'Relation Name': table = tableAbove, 'Index Name': index, Plans: plans = [] } = plan
-  const below = plans.flatMap(child => scansOf(child, table))
+/** All scans of a plan. Of a bitmap, its indexes are told with the table that it is of. */
+export function scansOf (plan: PlanNode, bitmapOf = ''): Scan[] {
+  const { 'Node Type': node, 'Relation Name': table = bitmapOf, 'Index Name': index, Plans: plans = [] } = plan
+  const below = plans.flatMap(child => scansOf(child, node.startsWith('Bitmap') ? table : ''))
   if (!node.endsWith('Scan') || table === '') return below
   return [{ node, table, ...index !== undefined && { index } }, ...below]
 }

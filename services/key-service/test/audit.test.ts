@@ -255,6 +255,9 @@ test('the chain of audit events', async t => {
     for (const statement of ['UPDATE audit_events SET actor_name = \'x\'', 'DELETE FROM audit_events', 'TRUNCATE audit_events']) {
       await t.rejects(database.run(async db => await db.execute(raw.raw(statement))), { message: /append-only/ }, statement)
     }
+    for (const statement of ['DELETE FROM audit_chains', 'TRUNCATE audit_chains', 'UPDATE audit_chains SET seq = seq - 1', 'UPDATE audit_chains SET seq = seq + 2', 'UPDATE audit_chains SET hash = \'x\'', 'UPDATE audit_chains SET chain = chain || \'x\'']) {
+      await t.rejects(database.run(async db => await db.execute(raw.raw(statement))), { message: /only goes on/ }, statement)
+    }
   })
 })
 
@@ -524,7 +527,7 @@ interface Ended { code: number | null, out: string, err: string }
 
 /** `audit verify` as a process of its own. */
 async function callProgram (t: Test, env: Record<string, string>, args: string[]): Promise<Ended> {
-  const child = fork(fileURLToPath(new URL('../src/cli.ts', import.meta.url)), ['audit', 'verify', ...args], { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] })
+  const child = fork(fileURLToPath(new URL('../dist/cli.js', import.meta.url)), ['audit', 'verify', ...args], { execArgv: [], env: { ...process.env, NODE_OPTIONS: '', ...env }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] })
   t.teardown(() => { child.kill('SIGKILL') })
   const [[code], out, err] = await Promise.all([once(child, 'exit'), text(child.stdout as Readable), text(child.stderr as Readable)])
   return { code, out, err }

@@ -65,10 +65,10 @@ async function call (args: string[], env: Env = {}): Promise<Ended> {
   return { code, out: outText, err: errText }
 }
 
-/** A program of src as a process with this environment and nothing else of ours, by the loader of this process. */
+/** A program as it was built last, as a process with this environment and nothing else of ours. */
 function begin (t: Test, program: 'cli' | 'server', args: string[], env: Env): Running {
-  const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('KEYGATE_')))
-  const child = fork(fileURLToPath(new URL(`../src/${program}.ts`, import.meta.url)), args, { env: { ...inherited, ...env }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] })
+  const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('KEYGATE_') && name !== 'NODE_OPTIONS'))
+  const child = fork(fileURLToPath(new URL(`../dist/${program}.js`, import.meta.url)), args, { execArgv: [], env: { ...inherited, ...env }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] })
   t.teardown(() => { child.kill('SIGKILL') })
   const [out, err] = [child.stdout as Readable, child.stderr as Readable]
   return {

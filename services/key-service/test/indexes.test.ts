@@ -35,7 +35,6 @@ async function scansFor (admin: Sql, statements: Statement[]): Promise<Scan[]> {
   const scans: Scan[] = []
   for (const { query, params } of statements) {
     // The statement is the service's own text, as it was sent.
-    // eslint-disable-next-line no-restricted-properties
     const [row] = await admin.unsafe<Array<{ 'QUERY PLAN': Array<{ Plan: PlanNode }> }>>(`EXPLAIN (FORMAT JSON) ${query}`, params as string[])
     for (const { Plan: plan } of row?.['QUERY PLAN'] ?? []) scans.push(...scansOf(plan))
   }

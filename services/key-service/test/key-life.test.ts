@@ -512,7 +512,7 @@ test('lists: filters, orders and pages', async t => {
     const after = (value: string) => Buffer.from(JSON.stringify(['-expiresAt', value, 'key_0000000000000000000009'])).toString('base64url')
     for (const query of ['sort=name', 'sort=-name', 'sort=createdAt', 'sort=-createdAt', 'sort=expiresAt', 'sort=-expiresAt', 'sort=lastUsedAt', 'sort=-lastUsedAt', 'search=4f2a1', 'search=ap',
       `sort=-expiresAt&cursor=${after('2090-01-02T23:59:59.999Z')}`, `sort=-expiresAt&cursor=${after('')}`]) {
-      t.equal((await next.call('GET', `/projects/${projectId}/keys?limit=5&${query}`)).status, 200, query)
+      t.equal((await next.call('GET', `/projects/${projectId}/keys?${query}`)).status, 200, query)
     }
     await next.app.close()
     await othersAreGone() // a connection tells what it has read when it ends
@@ -520,7 +520,7 @@ test('lists: filters, orders and pages', async t => {
     for (const index of ['keys_by_name', 'keys_by_age', 'keys_by_expiry', 'keys_by_use', 'keys_search', 'keys_by_name_prefix']) t.ok(used[index] > 0, index)
     const [read] = await sql`SELECT seq_scan::int, idx_tup_fetch::int FROM pg_stat_user_tables WHERE relname = 'keys'`
     t.equal(read?.['seq_scan'], 0, 'none reads the whole table')
-    t.ok(read?.['idx_tup_fetch'] < 1000, 'nor all keys of the project')
+    t.ok(read?.['idx_tup_fetch'] < 2000, `nor all 20000 keys of the project, but ${read?.['idx_tup_fetch']}`)
   })
 
   async function othersAreGone (): Promise<void> {

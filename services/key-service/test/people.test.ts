@@ -121,6 +121,10 @@ test('people over HTTP', async t => {
     const after = await signIn(ada.email, password, { ...ownPage, cookie: cookieOf(before) })
     t.not(cookieOf(after), cookieOf(before))
     t.match(await send(app, 'GET', '/me', { headers: { ...ownPage, cookie: cookieOf(before) } }), { status: 401 }, 'the cookie from before the sign-in')
+    const link = await onHost(app, config, peopleLink, { email: (await person()).email })
+    const other = await signIn(ada.email, password)
+    await send(app, 'POST', '/set-password', { body: { token: tokenIn(link), password }, headers: { ...ownPage, cookie: cookieOf(other) } })
+    t.match(await send(app, 'GET', '/me', { headers: { ...ownPage, cookie: cookieOf(other) } }), { status: 401 }, 'somebody else signs in on the same browser')
     const one = await personWith(app, cookieOf(after))
     await one.call('POST', '/sign-out')
     t.match(await one.call('GET', '/me'), { status: 401 }, 'after sign-out')
@@ -571,4 +575,3 @@ test('guessing is limited by each process alone while Redis is away', async t =>
   t.equal(await guess('wrong horse battery'), 429)
   t.equal(await guess(password), 429)
 })
-

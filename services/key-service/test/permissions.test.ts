@@ -198,11 +198,14 @@ test('who may do what', async t => {
     const [method = '', pattern = ''] = route.split(' /v1')
     const userId = pattern.includes('/operators/') ? operator.id : project.ownerId
     const values: Record<string, string> = { projectId: project.id, keyId: project.keyId, roleId: project.roleId, userId, tokenId: fileToken?.['id'] as string }
-    return { method, path: pattern.replaceAll(/:(\w+)/g, (_all, name: string) => {
-      const value = values[name]
-      if (value === undefined) throw new Error(`the test knows no value for :${name} of ${route}`)
-      return value
-    }) }
+    return {
+      method,
+      path: pattern.replaceAll(/:(\w+)/g, (_all, name: string) => {
+        const value = values[name]
+        if (value === undefined) throw new Error(`the test knows no value for :${name} of ${route}`)
+        return value
+      })
+    }
   }
 
   /** A call that changes nothing although it is allowed: its body is none, or nobody has its version, or the last owner, operator or a file's token stays. */
@@ -356,8 +359,8 @@ for (const withDeletions of [false, true]) {
           for (const path of pathsOf(pattern)) {
             for (const body of ['GET', 'DELETE'].includes(method) ? [undefined] : bodiesOf(route)) {
               const call = JSON.stringify([who, method, path, body])
-              // Again in a later round only what reads: what was refused once is refused by the same rule.
-              if (method !== 'GET' && tried.has(call)) continue
+              // Again in a later round only what the session reads: what was refused once is refused by the same rule.
+              if (tried.has(call) && (method !== 'GET' || who !== 'session')) continue
               tried.add(call)
               calls++
               const answer = await send(app, method, path, { headers: { ...headers, 'if-match': '*' }, ...body !== undefined && { body } })

@@ -5,10 +5,14 @@ import { test } from 'tap'
 import { readConfig } from '../src/config.ts'
 import { readCursor, writeCursor } from '../src/cursor.ts'
 import { isUnavailable, unwrap } from '../src/db/failures.ts'
+import { acceptImport } from '../src/keys/accept-import.ts'
 import { canonicalHost } from '../src/keys/allowed-hosts.ts'
 import { parseExpiry } from '../src/keys/expiry.ts'
+import { knownScopesOf } from '../src/keys/known-scopes.ts'
 import { transition, type KeyAction } from '../src/keys/lifecycle.ts'
+import { faultsOfLogging, notLogged, patchLogging, readLogging, writeLogging, type KeyLogging, type LoggingPatch, type Selection } from '../src/keys/logging.ts'
 import { acceptPolicies } from '../src/policies/accept-policies.ts'
+import { checkVersion, ifMatch, requireIfMatch } from '../src/preconditions.ts'
 import { parseTokens, readTokensFile } from '../src/service-tokens/tokens-file.ts'
 import { faultOfText, parseName } from '../src/text.ts'
 
@@ -39,11 +43,67 @@ test('K16 an expiry is a future moment until the year 9999', async t => {
 })
 
 test('the life of a key: revoked is final, the rest can be repeated', async t => {
-  const actions: KeyAction[] = ['edit', 'disable', 'enable', 'rotate', 'finishRotation', 'revoke', 'delete']
+  const actions: KeyAction[] = ['edit', 'disable', 'enable', 'rotate', 'extendRotation', 'finishRotation', 'reveal', 'revoke', 'delete']
   const row = (status: 'active' | 'disabled' | 'revoked') => actions.map(action => transition(status, action))
-  t.same(row('active'), ['active', 'disabled', 'active', 'active', 'active', 'revoked', 'deleted'])
-  t.same(row('disabled'), ['disabled', 'disabled', 'active', 'disabled', 'disabled', 'revoked', 'deleted'])
-  t.same(row('revoked'), ['refused', 'refused', 'refused', 'refused', 'refused', 'refused', 'deleted'])
+  t.same(row('active'), ['active', 'disabled', 'active', 'active', 'active', 'active', 'active', 'revoked', 'deleted'])
+  t.same(row('disabled'), ['disabled', 'disabled', 'active', 'disabled', 'disabled', 'disabled', 'disabled', 'revoked', 'deleted'])
+  t.same(row('revoked'), [...Array<string>(8).fill('refused'), 'deleted'])
+})
+
+test('If-Match: any version, or one of a list; weak tags never match, other text is refused', async t => {
+  const read = (text?: string) => ifMatch({ headers: { 'if-match': text } })
+  t.equal(read(), undefined)
+  t.equal(read('*'), 'any')
+  t.equal(read(' * '), 'any')
+  t.same(read('"1"'), ['"1"'])
+  t.same(read('"1", W/"2" ,"x,y"'), ['"1"', 'W/"2"', '"x,y"'])
+  for (const wrong of ['', '1', '"1', '"1" "2"', '"1",', ',"1"', '*,"1"', 'w/"1"', '"a b"']) t.throws(() => read(wrong), like({ problem: { status: 400, code: 'invalid_precondition' } }), wrong)
+  t.throws(() => requireIfMatch({ headers: {} }), like({ problem: { status: 428, code: 'precondition_required' } }))
+  for (const wanted of [undefined, 'any' as const, ['"3"'], ['"1"', '"3"']]) t.doesNotThrow(() => { checkVersion(wanted, 3) })
+  for (const wanted of [['"2"'], ['W/"3"'], ['"03"'], []]) t.throws(() => { checkVersion(wanted, 3) }, like({ problem: { status: 412, code: 'version_conflict', detail: /version "3" now/ }, headers: { etag: '"3"' } }))
+})
+
+test('K21 logging is merged, and judged as it would be', async t => {
+  const now = Date.parse('2026-11-20T10:00:00Z')
+  const present: KeyLogging = { all: null, scopes: new Map([['a', 'forever'], ['b', new Date('2027-01-01T00:00:00Z')]]) }
+  const merged = (patch: LoggingPatch) => writeLogging(patchLogging(present, patch, now).logging)
+  t.same(merged({}), { all: null, scopes: { a: 'forever', b: '2027-01-01T00:00:00.000Z' } })
+  t.same(merged({ all: 'forever', scopes: { a: null, c: '2027-01-31' } }), { all: 'forever', scopes: { b: '2027-01-01T00:00:00.000Z', c: '2027-01-31T23:59:59.999Z' } })
+  t.same(writeLogging(readLogging(merged({}))), merged({}))
+  t.match(patchLogging(notLogged, { all: '2026-11-20T10:00:00Z', scopes: { 'a/b': 'soon' } }, now).faults, [{ pointer: '/logging/all', message: /future.*"forever"/ }, { pointer: '/logging/scopes/a~1b', message: /date-time.*"forever"/ }])
+
+  const covered = new Set(['a', 'b'])
+  const pointers = (logging: KeyLogging, selection: Partial<Selection>, changed: object) => faultsOfLogging(logging, { allowedForAll: false, scopes: [], role: null, ...selection }, changed, covered).map(({ pointer }) => pointer)
+  const logs = (...scopes: string[]): KeyLogging => ({ all: null, scopes: new Map(scopes.map(scope => [scope, 'forever'])) })
+  t.same(pointers(logs('a'), { scopes: ['a'] }, {}), [])
+  t.same(pointers(logs('a'), { role: { scopes: ['a'] } }, {}), [])
+  t.same(pointers(logs('a'), { allowedForAll: true }, {}), [])
+  t.same(pointers(logs('opt-in'), { allowedForAll: true }, { logging: { scopes: { 'opt-in': 'forever' } } }), ['/logging/scopes/opt-in'])
+  t.same(pointers(logs('a', 'b'), { scopes: ['b'] }, { scopes: ['b'] }), ['/scopes'])
+  t.same(pointers(logs('a'), {}, { role: null }), ['/role'])
+  t.same(pointers(logs('a'), {}, { allowedForAll: false }), ['/allowedForAll'])
+  t.same(pointers({ ...notLogged, all: 'forever' }, {}, { allowedForAll: false }), ['/allowedForAll'])
+  t.same(pointers({ ...notLogged, all: 'forever' }, {}, { logging: { all: 'forever' } }), ['/logging/all'])
+  t.same(pointers({ ...notLogged, all: 'forever' }, { allowedForAll: true }, { logging: { all: 'forever' } }), [])
+})
+
+test('what allowedForAll stands for: every scope that some API does not keep apart', async t => {
+  const api = (scopes: string[], optInScopes: string[]) => ({ scopes, optInScopes })
+  const { all, covered } = knownScopesOf({ apis: [api(['a', 'files'], ['files']), api(['b', 'c', 'files', 'secret'], ['secret'])] } as unknown as Parameters<typeof knownScopesOf>[0])
+  t.same([...all], ['a', 'files', 'b', 'c', 'secret'])
+  t.same([...covered], ['a', 'b', 'c', 'files'])
+})
+
+test('imports: an enabled form, not ours, and no message repeats what was sent', async t => {
+  const uuid = '0b1d2c3e-4f50-4a61-8b72-9c83ad94be05'
+  const rules = { forms: ['uuid'] as const, prefix: 'kg' }
+  t.match(acceptImport({ secret: uuid }, rules), { digest: /^[\w-]{43}$/, plaintext: uuid, hint: '…be05' })
+  t.same(acceptImport({ digest: 'A'.repeat(43) }, rules), { digest: 'A'.repeat(43), plaintext: null, hint: '…' })
+  for (const [given, pointer] of [[{ secret: 'kg_x' }, '/import/secret'], [{ secret: `${uuid} ` }, '/import/secret'], [{ secret: '' }, '/import/secret'], [{ digest: 'x' }, '/import/digest'], [{}, '/import/digest']] as const) {
+    t.match(acceptImport(given, rules), { pointer, message: String }, JSON.stringify(given))
+  }
+  t.match(acceptImport({ secret: 'hunter2' }, rules), { message: /^(?!.*hunter2).*: uuid$/ }, 'the forms are named')
+  for (const given of [{ secret: uuid }, { digest: 'A'.repeat(43) }]) t.match(acceptImport(given, { ...rules, forms: [] }), { message: /^(?!.*0b1d).*KEYGATE_IMPORT_FORMS/ })
 })
 
 test('names and texts', async t => {

@@ -156,11 +156,14 @@ export const keys = pgTable('keys', {
   foreignKey({ name: 'keys_role', columns: [table.projectId, table.roleId], foreignColumns: [roles.projectId, roles.id] }),
   index('keys_by_age').on(table.projectId, table.createdAt, table.id).where(sql`status <> 'deleted'`),
   index('keys_by_name').on(table.projectId, table.name, table.id).where(sql`status <> 'deleted'`),
-  index('keys_by_name_prefix').on(table.projectId, sql`lower(name) text_pattern_ops`).where(sql`status <> 'deleted'`),
+  // Not partial: of a partial index PostgreSQL does not use the expression's statistics, and takes every prefix for equally rare.
+  index('keys_by_name_prefix').on(table.projectId, sql`lower(name) text_pattern_ops`),
+  index('keys_by_status').on(table.projectId, table.status, table.createdAt, table.id).where(sql`status <> 'deleted'`),
   index('keys_by_expiry').on(table.projectId, table.expiresAt, table.id).where(sql`status <> 'deleted'`),
   index('keys_by_use').on(table.projectId, table.lastUsedAt, table.id).where(sql`status <> 'deleted'`),
   index('keys_by_role').on(table.projectId, table.roleId).where(sql`role_id IS NOT NULL`),
-  index('keys_search').using('gin', table.projectId, sql`search_text gin_trgm_ops`).where(sql`status <> 'deleted'`),
+  // Without the list of pending entries, which every search would read as a whole until the next vacuum.
+  index('keys_search').using('gin', table.projectId, sql`search_text gin_trgm_ops`).with({ fastupdate: false }).where(sql`status <> 'deleted'`),
   check('keys_status', sql`${table.status} IN ('active', 'disabled', 'revoked', 'deleted')`)
 ])
 
@@ -250,6 +253,10 @@ export const auditEvents = pgTable('audit_events', {
   details: jsonb('details').notNull()
 }, table => [
   index('audit_events_by_project').on(table.projectId, table.id),
+  // For filters by something rare, which would otherwise read far along the order.
+  index('audit_events_by_key').on(table.projectId, table.keyId, table.id).where(sql`key_id IS NOT NULL`),
+  index('audit_events_by_action').on(table.projectId, sql`action text_pattern_ops`, table.id),
+  index('audit_events_by_actor').on(table.projectId, table.actorId, table.id),
   uniqueIndex('audit_events_chain').on(table.chain, table.seq)
 ])
 

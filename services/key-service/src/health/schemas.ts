@@ -1,18 +1,20 @@
 import { Type, type Static } from 'typebox'
-import { nullable } from '../schemas.ts'
+import { integer, nullable } from '../schemas.ts'
+
+const most = Number.MAX_SAFE_INTEGER
 
 export const Health = Type.Object({
   redis: Type.Object({ reachable: Type.Boolean({ description: 'from key-service; gateways may see otherwise' }) }),
   gateways: Type.Object({
-    count: nullable(Type.Integer({ description: 'that reached Redis lately; null: Redis cannot say' })),
-    seenWithinSeconds: Type.Integer()
+    count: nullable(integer(0, most, { description: 'that reached Redis lately; null: Redis cannot say' })),
+    seenWithinSeconds: integer(1, 3600)
   }),
   outbox: Type.Object({
-    undelivered: Type.Integer({ description: 'raised versions that Redis has not confirmed' }),
-    oldestSeconds: Type.Integer({ description: 'for how long the oldest of them has waited' })
+    undelivered: integer(0, most, { description: 'raised versions that Redis has not confirmed' }),
+    oldestSeconds: integer(0, most, { description: 'for how long the oldest of them has waited' })
   }),
   share: Type.Object({
-    replicas: Type.Integer({ description: 'by how many each gateway divides a limit while it reaches no Redis, unless its KEYGATE_REPLICAS says otherwise: the most that were seen lately' })
+    replicas: integer(1, most, { description: 'by how many each gateway divides a limit while it reaches no Redis, unless its KEYGATE_REPLICAS says otherwise: the most that were seen lately' })
   })
 }, {
   examples: [{

@@ -2,12 +2,13 @@ import { ProblemError } from '@keygate/service-kit'
 import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { contextOf } from '../plugins/authentication.ts'
+import { text } from '../schemas.ts'
 import { digestOf, fingerprintOf } from './fingerprint.ts'
 import { parseIdempotencyKey } from './header.ts'
 import type { Ask } from './once.ts'
 
 export const IdempotencyHeaders = Type.Object({
-  'idempotency-key': Type.Optional(Type.String({
+  'idempotency-key': Type.Optional(text(16_384, {
     description: '1 to 255 visible ASCII characters, new for each new request. Sent again with the same request it gets the first answer again, for 24 hours; its secret for 15 minutes',
     examples: ['8e03978e-40d5-43e8-bc93-6894a57f9324']
   }))

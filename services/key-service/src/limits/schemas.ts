@@ -1,22 +1,24 @@
 import { Type, type Static } from 'typebox'
-import { nullable, oneOf } from '../schemas.ts'
+import { integer, nullable, oneOf, text } from '../schemas.ts'
+
+const most = Number.MAX_SAFE_INTEGER
 
 const LiveLimit = Type.Object({
-  api: nullable(Type.String({ description: 'null: it counts over all APIs' })),
-  operation: nullable(Type.String({ description: 'the one operation that it counts, in addition to the others; null: every operation' })),
+  api: nullable(text(64, { description: 'null: it counts over all APIs' })),
+  operation: nullable(text(2000, { description: 'the one operation that it counts, in addition to the others; null: every operation' })),
   owner: oneOf(['key', 'project', 'api', 'operation'], { description: 'whose list it stands in' }),
-  name: Type.String(),
-  limit: Type.Integer(),
-  windowSeconds: Type.Integer(),
+  name: text(64),
+  limit: integer(1, most),
+  windowSeconds: integer(1, most),
   algorithm: oneOf(['sliding', 'fixed']),
   partition: oneOf(['key', 'project', 'address'], { description: 'what is counted apart. Of `address` there are no numbers here: each address has its own' }),
-  remaining: nullable(Type.Integer({ description: 'as in the RateLimit field' })),
-  resetSeconds: nullable(Type.Integer({ description: 'as in the RateLimit field' })),
-  admittedAgoMs: Type.Array(Type.Integer(), { description: 'how long ago the counted requests were admitted, the newest 120 at most, oldest first; empty for `fixed`, which only counts' })
+  remaining: nullable(integer(0, most, { description: 'as in the RateLimit field' })),
+  resetSeconds: nullable(integer(1, most, { description: 'as in the RateLimit field' })),
+  admittedAgoMs: Type.Array(integer(0, most), { maxItems: 120, description: 'how long ago the counted requests were admitted, the newest 120 at most, oldest first; empty for `fixed`, which only counts' })
 })
 export type LiveLimit = Static<typeof LiveLimit>
 
-export const LiveLimits = Type.Object({ data: Type.Array(LiveLimit) }, {
+export const LiveLimits = Type.Object({ data: Type.Array(LiveLimit, { maxItems: 10_000 }) }, {
   examples: [{
     data: [{
       api: 'forms',

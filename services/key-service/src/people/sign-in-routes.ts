@@ -22,7 +22,7 @@ export const signInRoutes: FastifyPluginAsyncTypebox<SignInRoutesOptions> = asyn
   app.post('/sign-in', {
     config: { access: 'open', problems: [401, 422] },
     schema: { tags, operationId: 'signIn', summary: 'Begin a session, which is kept in a cookie', body: SignIn, response: { 200: me } }
-  }, async (request, reply) => await answerSession(database, request, reply, await commands.signIn(visitorOf(request), request.body, sessionCookieOf(request))))
+  }, async (request, reply) => await answerSession(database, request, reply, await commands.signIn(visitorOf(request), request.body)))
 
   app.post('/set-password', {
     config: { access: 'open', problems: [422] },
@@ -30,8 +30,8 @@ export const signInRoutes: FastifyPluginAsyncTypebox<SignInRoutesOptions> = asyn
   }, async (request, reply) => await answerSession(database, request, reply, await commands.setPassword(visitorOf(request), request.body)))
 }
 
-export function visitorOf ({ ip, id }: FastifyRequest): Visitor {
-  return { address: ip, requestId: id }
+export function visitorOf (request: FastifyRequest): Visitor {
+  return { address: request.ip, requestId: request.id, earlier: sessionCookieOf(request) }
 }
 
 export async function answerSession (database: Database, request: FastifyRequest, reply: FastifyReply, { sessionId, person }: NewSession): Promise<Me> {

@@ -14,13 +14,14 @@ import { createTurns } from './turns.ts'
 
 export interface SignInParts { database: Database, guesses: GuessLimit, sessionLimits: SessionLimits }
 
-/** Where a request comes from that nobody has signed yet. */
-export interface Visitor { address: string, requestId: string }
+/** Where a request comes from that nobody has signed yet; `earlier` is what its session cookie holds. */
+export interface Visitor { address: string, requestId: string, earlier: string | undefined }
 
 /** Who is signed in from now on, and what goes into the cookie. */
 export interface NewSession { sessionId: string, person: PersonCaller }
 
 const nobody: Actor = { type: 'nobody', id: 'nobody', name: 'nobody' }
+const contextOf = ({ requestId }: Visitor, { id, name }: PersonCaller): ChangeContext => ({ actor: { type: 'person', id, name }, requestId })
 const event = (action: string, details: Record<string, unknown>): AuditEntry => ({ action, projectId: null, keyId: null, details })
 
 /** Everything about passwords and sessions. A password is compared only in its turn and only if the guess limit allows it. */
@@ -39,21 +40,18 @@ export function createSignIn ({ database, guesses, sessionLimits }: SignInParts)
     return known?.email ?? null
   }
 
-  async function begin (tx: Executor, userId: string, context: (person: PersonCaller) => { context: ChangeContext, entry: AuditEntry }): Promise<NewSession> {
+  /** A new id, always: whatever the cookie held before opens nothing any more. */
+  async function begin (tx: Executor, userId: string, visitor: Visitor, action: string): Promise<NewSession> {
+    if (visitor.earlier !== undefined) await endSession(tx, digestSecret(visitor.earlier))
     const sessionId = await beginSession(tx, userId)
     const person = await findCaller(tx, sessionId, sessionLimits)
     if (person === undefined) throw new Error('the new session was not found')
-    const { context: by, entry } = context(person)
-    await recordAudit(tx, by, entry)
+    await recordAudit(tx, contextOf(visitor, person), event(action, { address: visitor.address }))
     return { sessionId, person }
   }
 
-  const as = ({ requestId, address }: Visitor, action: string) => ({ id, name }: Pick<PersonCaller, 'id' | 'name'>) =>
-    ({ context: { actor: { type: 'person', id, name } as const, requestId }, entry: event(action, { address }) })
-
   return {
-    /** @param earlier what the cookie held that came with the request: that session ends. */
-    async signIn (visitor: Visitor, { email, password }: { email: string, password: string }, earlier: string | undefined): Promise<NewSession> {
+    async signIn (visitor: Visitor, { email, password }: { email: string, password: string }): Promise<NewSession> {
       const address = canonicalEmail(email)
       const known = await guess(visitor, address, async () => {
         const found = await database.run(async db => await findCredentials(db, address))
@@ -67,9 +65,8 @@ export function createSignIn ({ database, guesses, sessionLimits }: SignInParts)
       }
       return await database.transaction(async tx => {
         if (known.newer !== undefined) await replaceDigest(tx, known.id, { from: known.digest, to: known.newer })
-        if (earlier !== undefined) await endSession(tx, digestSecret(earlier))
         await prune(tx, sessionLimits)
-        return await begin(tx, known.id, as(visitor, 'sign-in'))
+        return await begin(tx, known.id, visitor, 'sign-in')
       })
     },
 
@@ -94,7 +91,7 @@ export function createSignIn ({ database, guesses, sessionLimits }: SignInParts)
         await putPassword(tx, userId, digest)
         await endLinks(tx, userId)
         await endSessionsOf(tx, userId)
-        return await begin(tx, userId, as(visitor, 'password.set'))
+        return await begin(tx, userId, visitor, 'password.set')
       })
     },
 
@@ -110,7 +107,7 @@ export function createSignIn ({ database, guesses, sessionLimits }: SignInParts)
         if (!await replaceDigest(tx, person.id, digests)) throw wrongPassword('/currentPassword')
         await endLinks(tx, person.id)
         await endSessionsOf(tx, person.id)
-        return await begin(tx, person.id, as(visitor, 'password.change'))
+        return await begin(tx, person.id, visitor, 'password.change')
       })
     },
 
@@ -128,8 +125,7 @@ export function createSignIn ({ database, guesses, sessionLimits }: SignInParts)
   }
 
   async function refused (visitor: Visitor, person: PersonCaller, pointer: string) {
-    const { context, entry } = as(visitor, 'password.refused')(person)
-    await recordAlone(database, context, entry)
+    await recordAlone(database, contextOf(visitor, person), event('password.refused', { address: visitor.address }))
     return wrongPassword(pointer)
   }
 }

@@ -81,18 +81,22 @@ function withoutVersion (request: Request): Request {
 }
 
 /** An Idempotency-Key stands for one body. */
-const twoBodies: Provoke = async ({ app }, operation, request) => {
-  const header = { ...request.header, 'idempotency-key': `twice-${operation.id}` }
+const twoBodies: Provoke = async ({ app }, operation, request, living) => {
+  const header = { ...request.header, 'idempotency-key': `twice-${randomBytes(8).toString('hex')}` }
   await send(app, operation, { ...request, header }, tokens.all)
-  return await send(app, operation, withFields({ ...request, header }, { name: 'another' }), tokens.all)
+  const bodies = Array.from({ length: 20 }, (_, index) => acceptable(operation, living, createRandom(`another ${index}`), 'inside').body)
+  const body = bodies.find(other => JSON.stringify(other) !== JSON.stringify(request.body))
+  return await send(app, operation, { ...request, header, body }, tokens.all)
 }
 
 const withLongVersion: Provoke = async ({ app }, operation, request) =>
   await send(app, operation, { ...request, header: { ...request.header, 'if-match': `"${'x'.repeat(2000)}"` } }, tokens.all)
 
+/** As two requests, not as one that is repeated. */
 const twice: Provoke = async ({ app }, operation, request) => {
-  await send(app, operation, request, tokens.all)
-  return await send(app, operation, request, tokens.all)
+  const { 'idempotency-key': _left, ...header } = request.header
+  await send(app, operation, { ...request, header }, tokens.all)
+  return await send(app, operation, { ...request, header }, tokens.all)
 }
 
 /** A project must keep an owner. */
