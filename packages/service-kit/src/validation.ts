@@ -25,14 +25,17 @@ export interface FieldError { pointer: string, message: string }
 /** Keywords that say "this is not the shape": 400. All others judge a well-formed value: 422 (design.md section 8). */
 const shapeKeywords = new Set(['type', 'required', 'additionalProperties', 'anyOf', 'oneOf', 'minProperties'])
 
-/** Validation errors as the status to answer with and one entry per field. */
+/** A body can have tens of thousands of faults; nobody mends more than these at a time. */
+const mostErrors = 100
+
+/** Validation errors as the status to answer with and one entry per field, the first hundred of them. */
 export function explainValidation (errors: FastifySchemaValidationError[]): { status: 400 | 422, errors: FieldError[] } {
   const byPointer = new Map<string, FieldError>()
   for (const error of errors) {
     const entry = explain(error)
     if (!byPointer.has(entry.pointer)) byPointer.set(entry.pointer, entry)
   }
-  return { status: errors.some(error => shapeKeywords.has(error.keyword)) ? 400 : 422, errors: [...byPointer.values()] }
+  return { status: errors.some(error => shapeKeywords.has(error.keyword)) ? 400 : 422, errors: [...byPointer.values()].slice(0, mostErrors) }
 }
 
 function explain (error: FastifySchemaValidationError): FieldError {

@@ -183,6 +183,13 @@ test('the log shows neither queries nor headers nor what a failed statement was 
   log.info({ authorization: 'hunter2', secret: 'hunter2', token: 'hunter2', headers: { cookie: 'hunter2' }, inner: { secret: 'hunter2', token: 'hunter2', authorization: 'hunter2', headers: { a: 'hunter2' } } }, 'x')
   log.info({ req: { method: 'GET', url: '/a?token=hunter2', ip: '192.0.2.1', headers: { authorization: 'hunter2' } } }, 'x')
   log.info({ err: Object.assign(new Error('it failed', { cause: Object.assign(new Error('below'), { query: 'hunter2' }) }), { code: '42P01', parameters: ['hunter2'], query: 'hunter2' }) }, 'x')
+  const pathOf = (url: string): string => {
+    log.info({ req: { method: 'GET', url } }, 'x')
+    return JSON.parse(lines.pop() ?? '').req.path
+  }
+  t.equal(pathOf('/keys/kg_0123456789ABCDEFGHIJKL_3S5D6s/reveal'), '/keys/kg_…/reveal', 'nor a secret that was put into the path')
+  t.equal(pathOf('/kgs_0123456789abcdefghijklmnop'), '/kgs_…')
+  t.equal(pathOf('/keys/key_0123456789ABCDEFGHIJKL'), '/keys/key_0123456789ABCDEFGHIJKL', 'an id is no secret')
   t.notMatch(lines.join(''), /hunter2/)
   t.match(lines.map(line => JSON.parse(line)), [{ service: 'test' }, { req: { method: 'GET', path: '/a', remoteAddress: '192.0.2.1' } }, { err: { message: 'it failed', code: '42P01', cause: { message: 'below' } } }])
   t.end()

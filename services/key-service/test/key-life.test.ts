@@ -107,7 +107,13 @@ test('the life of a key', async t => {
     const projectId = await newProject()
     await call('POST', `/projects/${projectId}/roles`, { name: 'R', scopes: ['exports'] })
     const { secret, etag, at, ...before } = await newKey(projectId, {
-      description: 'd', scopes: ['submissions', 'files'], role: 'R', allowedForAll: true, expiresAt: '2090-01-01', allowedHosts: ['192.0.2.1'], policies: [{ name: 'p', limit: 5, windowSeconds: 60 }],
+      description: 'd',
+      scopes: ['submissions', 'files'],
+      role: 'R',
+      allowedForAll: true,
+      expiresAt: '2090-01-01',
+      allowedHosts: ['192.0.2.1'],
+      policies: [{ name: 'p', limit: 5, windowSeconds: 60 }],
       logging: { all: '2089-01-01', scopes: { files: 'forever', exports: '2088-01-01' } }
     })
     const rotated = await call('POST', `${at}/rotate`)

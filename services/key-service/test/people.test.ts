@@ -97,18 +97,19 @@ test('people over HTTP', async t => {
     const unclaimed = `person${++count}@example.org`
     await onHost(app, config, peopleAdd, { email: unclaimed })
     const failed: string[] = []
-    for (const [email, given] of [[ada.email, 'wrong horse battery'], ['nobody@example.org', password], [unclaimed, password], ['no address', password], [ada.email, '']] as const) {
+    for (const [email, given] of [[ada.email, 'wrong horse battery'], ['nobody@example.org', password], [unclaimed, password], ['no address', password], ['a\ud800@b', password], [ada.email, '']] as const) {
       const refused = await signIn(email, given, { ...ownPage, 'x-request-id': 'same' })
       t.match(refused, { status: 401, body: { code: 'sign_in_failed' } })
       t.equal(refused.headers['set-cookie'], undefined)
       failed.push(refused.text)
     }
     t.equal(new Set(failed).size, 1)
-    t.match((await audited('sign-in.failed')).map(({ details }) => details.account), [ada.email, null, unclaimed, null, ada.email], 'what is no account is not written down: it may be a password')
+    t.match((await audited('sign-in.failed')).map(({ details }) => details.account), [ada.email, null, unclaimed, null, null, ada.email], 'what is no account is not written down: it may be a password')
     const one = await personWith(app, cookieOf(answer))
     t.match(await one.call('POST', '/sign-out'), { status: 204, headers: { 'set-cookie': /^keygate_session=; .*Expires=Thu, 01 Jan 1970/ } })
     t.match(await one.call('GET', '/me'), { status: 401 })
     t.match(await signIn(ada.email, password.normalize('NFD').replace(' ', '\u00a0')), { status: 200 }, 'another spelling of the same password')
+    t.match(await signIn('a\u0000@b', password), { status: 422, body: { errors: [{ pointer: '/email' }] } })
     t.match(await send(app, 'POST', '/sign-in', { body: { email: ada.email } }), { status: 400, body: { errors: [{ pointer: '/password' }] } })
   })
 
@@ -347,7 +348,7 @@ test('people over HTTP', async t => {
     t.match(await owner.call('DELETE', `${at}/members/${known.id}`), { status: 204 })
     t.match(await known.call('GET', at), { status: 404 }, 'the next request knows')
     for (const [method, path, body] of [['PATCH', '', { role: 'owner' }], ['DELETE', ''], ['POST', '/invitation']] as const) {
-      for (const id of [unknownUser, known.id, 'x', '%00']) t.match(await owner.call(method, `${at}/members/${id}${path}`, body), { status: 404, body: { code: 'member_not_found' } }, `${method} ${id}`)
+      for (const id of [unknownUser, known.id, 'x', '%00']) t.match(await owner.call(method, `${at}/members/${id}${path}`, body), { status: 404, body: { code: id === '%00' ? 'not_found' : 'member_not_found' } }, `${method} ${id}`)
     }
     for (const [body, pointer] of [[{ email: 'x', role: 'viewer' }, '/email'], [{ email: 'a@b', name: ' ', role: 'viewer' }, '/name'], [{ email: 'a@b', role: 'operator' }, '/role']] as const) {
       t.match(await owner.call('POST', `${at}/members`, body), { status: 422, body: { errors: [{ pointer }] } })
@@ -390,7 +391,7 @@ test('people over HTTP', async t => {
 
     t.match(await operator.call('DELETE', `/operators/${operator.id}`), { status: 409, body: { code: 'last_operator' } })
     const deputy = await person()
-    t.match(await operator.call('POST', '/operators', { email: 'nobody@example.org' }), { status: 422, body: { errors: [{ pointer: '/email' }] } })
+    for (const email of ['nobody@example.org', 'a\u0000@b', '\ud800@b']) t.match(await operator.call('POST', '/operators', { email }), { status: 422, body: { errors: [{ pointer: '/email' }] } })
     t.match(await operator.call('POST', '/operators', { email: deputy.email }), { status: 201, body: { userId: deputy.id, grantedBy: 'Operator' } })
     t.match(await operator.call('POST', '/operators', { email: deputy.email }), { status: 409, body: { code: 'operator_exists' } })
     t.match((await operator.call('GET', '/operators?limit=1')).body, { data: [{ userId: operator.id }], nextCursor: String })
@@ -472,7 +473,7 @@ test('people over HTTP', async t => {
   await t.test('a project: whose it is, its ETag, and changes on what was read alone', async t => {
     const ada = await person()
     const deputy = await person({ operator: true })
-    for (const [owner, said] of [[undefined, /required/], ['nobody@example.org', /people add/], [operator.email, /somebody else/], [deputy.email, /operator/]] as const) {
+    for (const [owner, said] of [[undefined, /required/], ['nobody@example.org', /people add/], ['a\ud800@b', /people add/], [operator.email, /somebody else/], [deputy.email, /operator/]] as const) {
       t.match(await operator.call('POST', '/projects', { name: 'P', ...owner !== undefined && { owner } }), { status: 422, body: { errors: [{ pointer: '/owner', message: said }] } }, String(owner))
     }
     const created = await operator.call('POST', '/projects', { name: 'P', owner: ada.email.toUpperCase() })

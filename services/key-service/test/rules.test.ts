@@ -10,7 +10,7 @@ import { canonicalHost } from '../src/keys/allowed-hosts.ts'
 import { parseExpiry } from '../src/keys/expiry.ts'
 import { knownScopesOf } from '../src/keys/known-scopes.ts'
 import { transition, type KeyAction } from '../src/keys/lifecycle.ts'
-import { faultsOfLogging, notLogged, patchLogging, readLogging, writeLogging, type KeyLogging, type LoggingPatch, type Selection } from '../src/keys/logging.ts'
+import { faultsOfLogging, notLogged, patchLogging, readLogging, writeLogging, type KeyLogging, type LoggingPatch, type Selection, type Until } from '../src/keys/logging.ts'
 import { acceptPolicies } from '../src/policies/accept-policies.ts'
 import { checkVersion, ifMatch, requireIfMatch } from '../src/preconditions.ts'
 import { parseTokens, readTokensFile } from '../src/service-tokens/tokens-file.ts'
@@ -65,7 +65,7 @@ test('If-Match: any version, or one of a list; weak tags never match, other text
 
 test('K21 logging is merged, and judged as it would be', async t => {
   const now = Date.parse('2026-11-20T10:00:00Z')
-  const present: KeyLogging = { all: null, scopes: new Map([['a', 'forever'], ['b', new Date('2027-01-01T00:00:00Z')]]) }
+  const present: KeyLogging = { all: null, scopes: new Map<string, Until>([['a', 'forever'], ['b', new Date('2027-01-01T00:00:00Z')]]) }
   const merged = (patch: LoggingPatch) => writeLogging(patchLogging(present, patch, now).logging)
   t.same(merged({}), { all: null, scopes: { a: 'forever', b: '2027-01-01T00:00:00.000Z' } })
   t.same(merged({ all: 'forever', scopes: { a: null, c: '2027-01-31' } }), { all: 'forever', scopes: { b: '2027-01-01T00:00:00.000Z', c: '2027-01-31T23:59:59.999Z' } })

@@ -25,13 +25,14 @@ export function patchLogging (present: KeyLogging, { all, scopes = {} }: Logging
     faults.push({ pointer, message: `${parsed.fault}; without an end it is "forever"` })
     return null
   }
+  const end = all === undefined ? present.all : read(all, '/logging/all')
   const merged = new Map(present.scopes)
   for (const [scope, until] of Object.entries(scopes)) {
-    const end = read(until, pointerTo(scope))
-    if (end === null) merged.delete(scope)
-    else merged.set(scope, end)
+    const endOfScope = read(until, pointerTo(scope))
+    if (endOfScope === null) merged.delete(scope)
+    else merged.set(scope, endOfScope)
   }
-  return { logging: { all: all === undefined ? present.all : read(all, '/logging/all'), scopes: merged }, faults }
+  return { logging: { all: end, scopes: merged }, faults }
 }
 
 /**

@@ -2,13 +2,17 @@ import { generateId } from '@keygate/api-key'
 import { and, eq, sql } from 'drizzle-orm'
 import type { Executor } from '../db/database.ts'
 import { identities, members, operators, passwords, users } from '../db/schema.ts'
+import { parseEmail } from './email.ts'
 
 export interface Account { id: string, email: string, name: string }
 
 const columns = { id: users.id, email: users.email, name: users.name }
 
+/** @param email as it was typed. */
 export async function findAccount (db: Executor, email: string): Promise<Account | undefined> {
-  const [found] = await db.select(columns).from(users).where(eq(users.email, email))
+  const parsed = parseEmail(email)
+  if ('fault' in parsed) return undefined
+  const [found] = await db.select(columns).from(users).where(eq(users.email, parsed.email))
   return found
 }
 
@@ -24,12 +28,14 @@ export async function findOrCreateAccount (tx: Executor, { email, name, createdB
   return { ...made, isNew: true }
 }
 
-/** Who signs in with this address and a password, and the password's digest; null: none was ever set. */
+/** Who signs in with this address, as it was typed, and a password, and the password's digest; null: none was ever set. */
 export async function findCredentials (db: Executor, email: string): Promise<Account & { digest: string | null } | undefined> {
+  const parsed = parseEmail(email)
+  if ('fault' in parsed) return undefined
   const [found] = await db.select({ ...columns, digest: passwords.hash }).from(identities)
     .innerJoin(users, eq(users.id, identities.userId))
     .leftJoin(passwords, eq(passwords.userId, identities.userId))
-    .where(and(eq(identities.provider, 'local'), eq(identities.subject, email)))
+    .where(and(eq(identities.provider, 'local'), eq(identities.subject, parsed.email)))
   return found
 }
 
@@ -39,6 +45,11 @@ export async function hasPassword (db: Executor, userId: string): Promise<boolea
 
 export async function putPassword (tx: Executor, userId: string, digest: string): Promise<void> {
   await tx.insert(passwords).values({ userId, hash: digest }).onConflictDoUpdate({ target: passwords.userId, set: { hash: digest, setAt: sql`now()` } })
+}
+
+/** Whether this is the password still; it stays so until this transaction ends. */
+export async function holdDigest (tx: Executor, userId: string, digest: string): Promise<boolean> {
+  return (await tx.select({ one: sql`1` }).from(passwords).where(and(eq(passwords.userId, userId), eq(passwords.hash, digest))).for('share')).length > 0
 }
 
 /** Puts another digest in the place of exactly this one; false: it is no longer there, the password was changed meanwhile. */

@@ -6,7 +6,6 @@ import { operators } from '../db/schema.ts'
 import { conflict, operatorNotFound, unacceptable } from '../errors.ts'
 import { endUnfoundedTokens } from '../service-tokens/repository.ts'
 import { findAccount } from './accounts.ts'
-import { canonicalEmail } from './email.ts'
 import { findOperator } from './member-queries.ts'
 import { requireStill } from './members.ts'
 import { endLinksOfUnclaimed } from './one-time-links.ts'
@@ -21,7 +20,7 @@ export function createOperatorCommands (database: Database) {
     async add (context: ChangeContext, caller: Caller, email: string): Promise<Operator> {
       return await database.transaction(async tx => {
         await requireStill(tx, caller, { permission: 'operators:write', projectId: null })
-        const account = await findAccount(tx, canonicalEmail(email))
+        const account = await findAccount(tx, email)
         if (account === undefined) throw unacceptable([{ pointer: '/email', message: 'is not of a person who has an account here: an owner invites them, or key-service\'s command "people add" makes it' }])
         if (!await addOperator(tx, account.id, context.actor.name)) throw conflict('operator_exists', 'This person is an operator already.')
         await recordAudit(tx, context, { action: 'operator.add', projectId: null, keyId: null, details: { userId: account.id, email: account.email } })

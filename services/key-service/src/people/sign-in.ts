@@ -3,10 +3,10 @@ import type { PersonCaller } from '../access/caller.ts'
 import { recordAlone, recordAudit, type Actor, type AuditEntry, type ChangeContext } from '../audit/audit-log.ts'
 import type { Database, Executor } from '../db/database.ts'
 import { linkNotValid, signInFailed, unacceptable, wrongPassword } from '../errors.ts'
-import { findCredentials, putPassword, replaceDigest } from './accounts.ts'
+import { findCredentials, holdDigest, putPassword, replaceDigest } from './accounts.ts'
 import { canonicalEmail } from './email.ts'
 import type { GuessLimit } from './guess-limit.ts'
-import { findLink, endLinks, takeLink } from './one-time-links.ts'
+import { endLinks, findLink, takeLink } from './one-time-links.ts'
 import { digestPassword, isCurrentDigest, matchesPassword } from './password-digest.ts'
 import { faultOfPassword } from './password-text.ts'
 import { beginSession, endSession, endSessionsOf, findCaller, prune, renewAuthentication, type SessionLimits } from './sessions.ts'
@@ -64,7 +64,9 @@ export function createSignIn ({ database, guesses, sessionLimits }: SignInParts)
         throw signInFailed()
       }
       return await database.transaction(async tx => {
-        if (known.newer !== undefined) await replaceDigest(tx, known.id, { from: known.digest, to: known.newer })
+        // The password may have been replaced while it was compared, which ends all sessions: none begins with the old one then.
+        const isStill = known.newer === undefined ? await holdDigest(tx, known.id, known.digest) : await replaceDigest(tx, known.id, { from: known.digest, to: known.newer })
+        if (!isStill) throw signInFailed()
         await prune(tx, sessionLimits)
         return await begin(tx, known.id, visitor, 'sign-in')
       })

@@ -10,7 +10,6 @@ import { forbidden, projectNotFound, unacceptable } from '../errors.ts'
 import type { Effect, MakeChange } from '../outbox/make-change.ts'
 import type { RaisedVersion } from '../outbox/outbox.ts'
 import { findAccount, type Account } from '../people/accounts.ts'
-import { canonicalEmail } from '../people/email.ts'
 import { addMember, requireStill } from '../people/members.ts'
 import { endLinksOfUnclaimed } from '../people/one-time-links.ts'
 import { acceptPolicies } from '../policies/accept-policies.ts'
@@ -100,7 +99,7 @@ async function acceptOwner (tx: Executor, caller: Caller, email: string | undefi
     throw unacceptable([{ pointer: '/owner', message: 'is required: the e-mail address of the person whose project it will be' }])
   }
   if (caller.kind === 'token' && !caller.permissions.has('members:write')) throw forbidden('members:write', grantedBy('members:write'))
-  const account = await findAccount(tx, canonicalEmail(email))
+  const account = await findAccount(tx, email)
   const fault = account === undefined
     ? 'is not of a person who has an account here: key-service\'s command "people add" makes it'
     : account.id === caller.id
