@@ -1,7 +1,7 @@
 import { Type, type Static } from 'typebox'
 
 /** How long something is logged. Never `null`: what is not logged has no such value. */
-export const LoggedUntil = Type.Union([Type.String({ format: 'date-time' }), Type.Literal('forever')], {
+export const LoggedUntil = Type.Union([Type.String({ format: 'date-time', maxLength: 40 }), Type.Literal('forever')], {
   description: 'a date-time, or the word `forever`'
 })
 export type LoggedUntil = Static<typeof LoggedUntil>

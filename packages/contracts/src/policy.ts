@@ -1,10 +1,11 @@
 import { Type, type Static } from 'typebox'
+import { count, freeText } from './bounds.ts'
 
 /** A rate-limit policy as it crosses the wire; `packages/rate-limit` gives it meaning. */
 export const PolicySchema = Type.Object({
-  name: Type.String({ minLength: 1, maxLength: 64 }),
-  limit: Type.Integer({ minimum: 1 }),
-  windowSeconds: Type.Integer({ minimum: 1 }),
+  name: freeText(64, { minLength: 1 }),
+  limit: count(1),
+  windowSeconds: count(1),
   algorithm: Type.Union([Type.Literal('sliding'), Type.Literal('fixed')]),
   partition: Type.Union([Type.Literal('key'), Type.Literal('project'), Type.Literal('address')]),
   whenStoreIsDown: Type.Optional(Type.Union([Type.Literal('local'), Type.Literal('open'), Type.Literal('closed')], {

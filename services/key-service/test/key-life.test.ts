@@ -9,6 +9,7 @@ import { createLastUse } from '../src/keys/last-use.ts'
 import { createPeppers } from '../src/vault/peppers.ts'
 import { createVault } from '../src/vault/vault.ts'
 import { configFor, redisIsReady, startApp, startHouse, tokens, type Answer } from './helper.ts'
+import { newPerson, password } from './people-helper.ts'
 
 const unknownKey = 'key_0000000000000000000000'
 const reason = 'the new server needs it'
@@ -188,6 +189,18 @@ test('the life of a key', async t => {
     await call('DELETE', key.at)
     t.match(await call('POST', `${key.at}/reveal`, { reason }), { status: 404 })
     t.same(await sql`SELECT id FROM secrets WHERE key_id = ${key.id}`, [], 'and the ciphertext is gone')
+  })
+
+  await t.test('K26 a person reveals with a recent password alone, and stands in the trail', async t => {
+    const key = await newKey(await newProject())
+    const owner = await newPerson(app, main.config, { email: 'owner@example.org', project: key.projectId, role: 'owner' })
+    t.match(await owner.call('POST', `${key.at}/reveal`, { reason }), { status: 200, body: { secret: key.secret } })
+    t.match((await sql`SELECT actor_type, actor_id, actor_name FROM audit_events WHERE action = 'key.reveal' AND key_id = ${key.id}`)[0], { actor_type: 'person', actor_id: owner.id })
+    await sql`UPDATE sessions SET authenticated_at = authenticated_at - interval '11 minutes' WHERE user_id = ${owner.id}`
+    t.match(await owner.call('POST', `${key.at}/reveal`, { reason }), { status: 403, body: { code: 'confirmation_required' } })
+    t.equal((await owner.call('GET', key.at)).status, 200, 'the session itself goes on')
+    t.equal((await owner.call('POST', '/me/confirm', { password })).status, 204)
+    t.equal((await owner.call('POST', `${key.at}/reveal`, { reason })).status, 200)
   })
 
   await t.test('a sealed key is never shown again: at creation, by PATCH, and without an encryption key', async t => {

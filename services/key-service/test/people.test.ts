@@ -223,7 +223,7 @@ test('people over HTTP', async t => {
     const text = await onHost(app, config, peopleLink, { email: ada.email })
     t.match(await ada.call('GET', '/me'), { status: 401 }, 'the link ended the sessions')
     const token = tokenIn(text)
-    for (const [given, wrong] of [[password.slice(0, 11), /12 to 200/], [`${password}\u0000`, /control/]] as const) {
+    for (const [given, wrong] of [[password.slice(0, 11), /12 to 200/], [`${password}\u0007`, /control/]] as const) {
       t.match(await send(app, 'POST', '/set-password', { body: { token, password: given } }), { status: 422, body: { errors: [{ pointer: '/password', message: wrong }] } }, 'which does not use up the link')
     }
     t.match(await signIn(ada.email, password), { status: 200 }, 'until then the old one works')

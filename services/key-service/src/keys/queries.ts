@@ -131,10 +131,11 @@ function partsOf (column: Column, isDescending: boolean, after: Position | undef
   return [...isAmongNulls ? [] : [withValue], ...column.isNullable ? [without] : []]
 }
 
+/** As scalars, which are asked per key along the list's order; as EXISTS it would be the planner's choice to read the scopes of all keys first. */
 function mayCall (scope: string, covered: ReadonlySet<string>): SQL {
   return sql`(${covered.has(scope) ? sql`k.allowed_for_all` : sql`false`}
-    OR EXISTS (SELECT 1 FROM key_scopes WHERE ${ofKey} AND scope = ${scope})
-    OR EXISTS (SELECT 1 FROM role_scopes r WHERE r.project_id = k.project_id AND r.role_id = k.role_id AND r.scope = ${scope}))`
+    OR coalesce((SELECT true FROM key_scopes WHERE ${ofKey} AND scope = ${scope}), false)
+    OR coalesce((SELECT true FROM role_scopes r WHERE r.project_id = k.project_id AND r.role_id = k.role_id AND r.scope = ${scope}), false))`
 }
 
 /** `%`, `_` and `\` mean themselves. Fewer than three characters have no trigram to look up. */

@@ -135,7 +135,9 @@ export const ExtendRotation = Type.Object({
   gracePeriodSeconds: integer(1, longestGrace, { description: 'how long from now on the old secret still works; `rotate/finish` ends it at once' })
 }, { additionalProperties: false, examples: [{ gracePeriodSeconds: 86_400 }] })
 
-export const RevokeKey = Type.Object({ reason: Type.Optional(text(400, { description: 'goes into the audit trail' })) }, { additionalProperties: false })
+export const RevokeKey = Type.Object({ reason: Type.Optional(text(400, { description: 'goes into the audit trail' })) }, {
+  additionalProperties: false, examples: [{ reason: 'The partner has left.' }]
+})
 
 export const RevealKey = Type.Object({ reason: text(200, { description: 'at least 3 characters; goes into the audit trail' }) }, {
   additionalProperties: false, examples: [{ reason: 'The integration server was set up anew.' }]
@@ -147,7 +149,7 @@ export const keySorts = ['name', '-name', 'createdAt', '-createdAt', 'expiresAt'
 
 export const ListKeys = Type.Object({
   search: Type.Optional(text(100, { description: 'three characters or more: anywhere in name or description; fewer: the beginning of the name. In any case' })),
-  status: Type.Optional(oneOf(['active', 'disabled', 'expired', 'revoked'])),
+  status: Type.Optional(oneOf(['active', 'disabled', 'expired', 'revoked'], { description: 'only keys with this status' })),
   scope: Type.Optional(text(200, { description: 'keys that may call it: by their own scopes, their role, or because they are allowed for all' })),
   role: Type.Optional(text(100, { description: 'keys bound to the role of this name' })),
   sort: oneOf([...keySorts], { default: '-createdAt', description: 'what has no value comes last, in both directions' }),
