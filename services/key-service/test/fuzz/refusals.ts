@@ -106,6 +106,17 @@ const ofOnlyOwner: Provoke = async ({ app, world }, operation, request) => {
   return await send(app, operation, { ...request, path: { projectId, userId }, ...operation.body !== undefined && { body: { role: 'viewer' } } }, tokens.all)
 }
 
+/** All pages of a list. */
+async function everyRow ({ call }: World, list: string): Promise<Array<Record<string, any>>> {
+  const rows: Array<Record<string, any>> = []
+  for (let cursor: string | null = ''; cursor !== null;) {
+    const { body } = await call('GET', `${list}?limit=100${cursor === '' ? '' : `&cursor=${encodeURIComponent(cursor)}`}`)
+    rows.push(...body.data)
+    cursor = body.nextCursor
+  }
+  return rows
+}
+
 function withFields (request: Request, fields: object): Request {
   return { ...request, body: { ...request.body as object, ...fields } }
 }
@@ -116,9 +127,8 @@ const byOperation: Record<string, Provoke> = {
   'signIn 401': async ({ app }, operation, request) => await send(app, operation, withFields(request, { password: 'not the password' }), tokens.all),
   'createServiceToken 404': async ({ app }, operation, request) => await send(app, operation, withFields(request, { projectId: '11111111-2222-4333-8444-555555555555' }), tokens.all),
   'deleteServiceToken 409': async ({ app, world }, operation, request) => {
-    const { data } = (await world.call('GET', '/service-tokens?limit=100')).body
-    const fromFile = data.find((token: { fromFile: boolean }) => token.fromFile)
-    return await send(app, operation, addressedTo(request, () => fromFile.id), tokens.all)
+    const fromFile = (await everyRow(world, '/service-tokens')).find(token => token['fromFile'])
+    return await send(app, operation, addressedTo(request, () => fromFile?.['id']), tokens.all)
   },
   'addMember 409': twice,
   'createRole 409': twice,
@@ -142,9 +152,9 @@ const byOperation: Record<string, Provoke> = {
   'removeMember 409': ofOnlyOwner,
   'inviteMember 409': async ({ app, world }, operation, request) => await send(app, operation, { ...request, path: await joined(world) }, tokens.all),
   'removeOperator 409': async ({ app, world }, operation, request) => {
-    const { data: [last, ...others] } = (await world.call('GET', '/operators?limit=100')).body
+    const [last, ...others] = await everyRow(world, '/operators')
     for (const { userId } of others) await world.call('DELETE', `/operators/${userId}`)
-    return await send(app, operation, addressedTo(request, () => last.userId), tokens.all)
+    return await send(app, operation, addressedTo(request, () => last?.['userId']), tokens.all)
   }
 }
 
