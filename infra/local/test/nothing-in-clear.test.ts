@@ -72,7 +72,7 @@ t.test('the search finds a secret in every spelling', async t => {
   t.ok(spellings(secret).includes(Buffer.from(secret).toString('hex')))
 })
 
-t.test('P4, K25, GX-02, GX-03: after a day\'s work at LOG_LEVEL=trace none of 1000 secrets stands in PostgreSQL, Redis, a log or a metric', async t => {
+t.test('P4: K25, GX-02, GX-03: after a day\'s work at LOG_LEVEL=trace none of 1000 secrets stands in PostgreSQL, Redis, a log or a metric', async t => {
   const keyService = house.stack.keyService.url
   const canaries: string[] = [house.stack.tokens.operator, house.stack.tokens.gateway]
   const keys = `/v1/projects/${house.projectId}/keys`

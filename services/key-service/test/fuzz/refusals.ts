@@ -47,7 +47,7 @@ const byStatus: Record<number, Provoke> = {
   400: async ({ app }, operation, request) => operation.body === undefined
     ? await send(app, operation, request, tokens.all, { url: `${operation.path.replace(/\{\w+\}/g, '%zz')}?nonsense=%zz&nonsense` })
     : await send(app, operation, request, tokens.all, { payload: '{"name":' }),
-  401: async ({ app }, operation, request) => await send(app, operation, asProgram(request), 'kgs_of-nobody-and-nothing'),
+  401: async ({ app }, operation, request) => await send(app, operation, asProgram(request), 'kgs_0123456789-of-nobody'),
   403: async ({ app }, operation, request) => {
     const answers = await Promise.all([tokens.verify, tokens.reader].map(async token => await send(app, operation, asProgram(request), token)))
     return answers.find(({ status }) => status === 403) ?? answers[0] as Answer
