@@ -68,6 +68,8 @@ export async function openGatewayHouse (apis: (upstream: string, dead: string) =
       REDIS_URL: stack.redisUrl,
       LOG_LEVEL: 'silent',
       KEYGATE_UPSTREAM_TIMEOUT_MS: '1000',
+      // A busy machine is not a silent key-service.
+      KEYGATE_VERIFY_TIMEOUT_MS: '20000',
       ...env,
       ...more
     })

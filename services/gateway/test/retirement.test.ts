@@ -67,7 +67,7 @@ t.test('who still uses a replaced secret is told when it ends, on every answer t
   const { secretRetiredAtMs, secretNotAfterMs } = record
   t.equal(record.secretState, 'retiring')
   const told = {
-    deprecation: typeof secretRetiredAtMs === 'number' ? `@${Math.floor(secretRetiredAtMs / 1000)}` : undefined,
+    deprecation: `@${Math.floor(secretRetiredAtMs as number / 1000)}`,
     sunset: new Date(secretNotAfterMs as number).toUTCString()
   }
   const answers = {
