@@ -1,6 +1,7 @@
 const patterns = {
-  // Any version and variant, either case: CHEFS, Teamwork and Qodly hand out random UUIDs as keys.
-  uuid: /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
+  // Any version and variant, either case: CHEFS, Teamwork and Qodly hand out random UUIDs as keys. Not nil and max (RFC 9562
+  // sections 5.9 and 5.10), which are nobody's secret.
+  uuid: /^(?!([0f])\1{7}(-\1{4}){3}-\1{12}$)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 }
 
 /** A format of secrets that other systems issued and that an installation may take over. */

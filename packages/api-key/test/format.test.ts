@@ -126,7 +126,7 @@ t.test('import forms are off unless named, and can never catch one of our own', 
   t.equal(matchesImportForm(uuid, []), false)
   t.equal(matchesImportForm(uuid, ['uuid']), true)
   t.equal(matchesImportForm(uuid.toUpperCase(), ['uuid']), true)
-  for (const text of ['', `${uuid}\n`, `{${uuid}}`, uuid.replaceAll('-', ''), uuid.slice(1), uuid.replace('5', 'g'), example]) {
+  for (const text of ['00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 'FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF', '', `${uuid}\n`, `{${uuid}}`, uuid.replaceAll('-', ''), uuid.slice(1), uuid.replace('5', 'g'), example]) {
     t.equal(matchesImportForm(text, importForms), false, JSON.stringify(text))
   }
 })

@@ -1,5 +1,5 @@
 export { PolicySchema, type PolicyBody } from './policy.ts'
 export { LoggedUntil, Logging } from './logging.ts'
-export { KeyRecord, VerificationOutcome, VerificationRequest } from './verification.ts'
+export { AcceptedOutcome, KeyRecord, VerificationOutcome, VerificationRequest } from './verification.ts'
 export { Change, ChangesPage, ChangesQuery } from './changes.ts'
 export { examples } from './examples.ts'

@@ -41,3 +41,12 @@ export const VerificationOutcome = Type.Union([
   Type.Object({ outcome: Type.Literal('unknown'), cursor: machineText(100) })
 ])
 export type VerificationOutcome = Static<typeof VerificationOutcome>
+
+/**
+ * As a gateway takes it: `logging` may have a shape that it does not know yet. What is written down about a request never decides
+ * whether it is admitted.
+ */
+export const AcceptedOutcome = Type.Union([
+  Type.Object({ ...VerificationOutcome.anyOf[0].properties, record: Type.Object({ ...KeyRecord.properties, logging: Type.Unknown() }) }),
+  VerificationOutcome.anyOf[1]
+])

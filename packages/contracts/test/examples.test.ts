@@ -1,6 +1,6 @@
 import t from 'tap'
 import { Check } from 'typebox/value'
-import { ChangesPage, KeyRecord, LoggedUntil, Logging, PolicySchema, VerificationOutcome, VerificationRequest, examples } from '../src/index.ts'
+import { AcceptedOutcome, ChangesPage, KeyRecord, LoggedUntil, Logging, PolicySchema, VerificationOutcome, VerificationRequest, examples } from '../src/index.ts'
 
 t.test('every example fits the schema it is an example of', async t => {
   t.ok(Check(VerificationRequest, examples.verificationRequest))
@@ -34,6 +34,17 @@ t.test('logged until a date-time or for ever; what is not logged is null or abse
   t.ok(Check(Logging, { all: null, scopes: {} }))
   t.notOk(Check(Logging, { all: null, scopes: { forms: null } }), 'a scope that is not logged is left out')
   t.notOk(Check(Logging, { scopes: {} }))
+})
+
+t.test('a gateway takes a record whose logging it does not understand, and no other that is wrong', async t => {
+  for (const logging of [{ all: 'until-noon', scopes: {} }, { all: null, scopes: { forms: null } }, 'everything']) {
+    const found = { ...examples.found, record: { ...examples.found.record, logging } }
+    t.notOk(Check(VerificationOutcome, found))
+    t.ok(Check(AcceptedOutcome, found))
+  }
+  t.ok(Check(AcceptedOutcome, examples.found))
+  t.ok(Check(AcceptedOutcome, examples.unknown))
+  t.notOk(Check(AcceptedOutcome, { ...examples.found, record: { ...examples.found.record, keyVersion: 0 } }))
 })
 
 t.test('a record without the moment of its retirement is one of an older key-service', async t => {

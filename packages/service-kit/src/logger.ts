@@ -6,9 +6,12 @@ function requestForLog (request: FastifyRequest): object {
   return { method: request.method, path: withoutSecrets(request.url.split('?', 1)[0] ?? ''), remoteAddress: request.ip }
 }
 
-/** Who puts an API key or a service token into a path by mistake need not find it in the log as well. */
+/**
+ * Who puts an API key, a service token, a session or a link's token into a path by mistake need not find it in the log as well. The last
+ * two are 32 bytes as base64url, and nothing that belongs into a path looks like that: a digest of as many travels in bodies alone.
+ */
 function withoutSecrets (path: string): string {
-  return path.replace(/([a-z][a-z0-9]{1,15}_)[0-9A-Za-z]{22}_[0-9A-Za-z]{6}/g, '$1…').replace(/(kgs_)[\w-]{20,}/g, '$1…')
+  return path.replace(/([a-z][a-z0-9]{1,15}_)[0-9A-Za-z]{22}_[0-9A-Za-z]{6}/g, '$1…').replace(/(kgs_)[\w-]{20,}/g, '$1…').replace(/(?<![\w-])[\w-]{43}(?![\w-])/g, '…')
 }
 
 /** A driver's error may carry the statement and its parameters: only what it says of itself is kept. */

@@ -189,6 +189,8 @@ test('the log shows neither queries nor headers nor what a failed statement was 
   }
   t.equal(pathOf('/keys/kg_0123456789ABCDEFGHIJKL_3S5D6s/reveal'), '/keys/kg_…/reveal', 'nor a secret that was put into the path')
   t.equal(pathOf('/kgs_0123456789abcdefghijklmnop'), '/kgs_…')
+  t.equal(pathOf(`/me/${'Aa0_-'.repeat(8)}xyz`), '/me/…', 'a session, or a link\'s token')
+  t.equal(pathOf(`/me/keygate_session=${'Aa0_-'.repeat(8)}xyz`), '/me/keygate_session=…')
   t.equal(pathOf('/keys/key_0123456789ABCDEFGHIJKL'), '/keys/key_0123456789ABCDEFGHIJKL', 'an id is no secret')
   t.notMatch(lines.join(''), /hunter2/)
   t.match(lines.map(line => JSON.parse(line)), [{ service: 'test' }, { req: { method: 'GET', path: '/a', remoteAddress: '192.0.2.1' } }, { err: { message: 'it failed', code: '42P01', cause: { message: 'below' } } }])

@@ -43,11 +43,13 @@ async function recordOf (secret: string): Promise<KeyRecord> {
 t.test('the dates as RFC 9745 section 4 prints them', async t => {
   const [retiredAt, notAfter] = [Date.UTC(2023, 5, 30, 23, 59, 59), Date.UTC(2024, 5, 30, 23, 59, 59)]
   const wanted = { deprecation: '@1688169599', sunset: 'Sun, 30 Jun 2024 23:59:59 GMT' }
-  t.same(retirementHeaders({ secretState: 'retiring', secretRetiredAtMs: retiredAt, secretNotAfterMs: notAfter }), wanted)
-  t.same(retirementHeaders({ secretState: 'retiring', secretRetiredAtMs: retiredAt + 999, secretNotAfterMs: notAfter + 999 }), wanted, 'rounded down')
-  t.same(retirementHeaders({ secretState: 'retiring', secretNotAfterMs: notAfter }), { sunset: wanted.sunset }, 'an older key-service does not tell when')
-  t.same(retirementHeaders({ secretState: 'retiring', secretRetiredAtMs: null, secretNotAfterMs: null }), {})
-  t.same(retirementHeaders({ secretState: 'current', secretRetiredAtMs: null, secretNotAfterMs: null }), {})
+  const notAfterMs = null
+  t.same(retirementHeaders({ notAfterMs, secretState: 'retiring', secretRetiredAtMs: retiredAt, secretNotAfterMs: notAfter }), wanted)
+  t.same(retirementHeaders({ notAfterMs, secretState: 'retiring', secretRetiredAtMs: retiredAt + 999, secretNotAfterMs: notAfter + 999 }), wanted, 'rounded down')
+  t.same(retirementHeaders({ notAfterMs, secretState: 'retiring', secretNotAfterMs: notAfter }), { sunset: wanted.sunset }, 'an older key-service does not tell when')
+  t.same(retirementHeaders({ notAfterMs: notAfter, secretState: 'retiring', secretRetiredAtMs: retiredAt, secretNotAfterMs: notAfter + 60_000 }), wanted, 'the key ends before the grace')
+  t.same(retirementHeaders({ notAfterMs, secretState: 'retiring', secretRetiredAtMs: null, secretNotAfterMs: null }), {})
+  t.same(retirementHeaders({ notAfterMs, secretState: 'current', secretRetiredAtMs: null, secretNotAfterMs: null }), {})
 })
 
 t.test('the upstream\'s own fields give way only where the gateway tells the end of a secret', async t => {

@@ -29,6 +29,7 @@ import { createOperatorCommands } from './people/operators.ts'
 import { publicUrlOf } from './people/public-url.ts'
 import { signInRoutes } from './people/sign-in-routes.ts'
 import { createSignIn } from './people/sign-in.ts'
+import { mayComeInClear } from './people/transport.ts'
 import { addressLimit, createRequestsLimiter } from './plugins/address-limit.ts'
 import { apiDocument } from './plugins/api-document.ts'
 import { authentication } from './plugins/authentication.ts'
@@ -76,6 +77,7 @@ export async function buildApp (config: Config, open: (log: FastifyBaseLogger) =
   await app.register(telemetry, { registry })
   await app.register(apiDocument)
 
+  app.decorate('mayComeInClear', mayComeInClear(config.publicUrl))
   await app.register(cookie)
 
   const requireSameSite = createSameSiteCheck(config.publicUrl)

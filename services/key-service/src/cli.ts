@@ -2,6 +2,7 @@ import { auditVerify } from './cli/audit-verify.ts'
 import type { Command } from './cli/command.ts'
 import { encryptionKeyForget } from './cli/encryption-key-forget.ts'
 import { peopleAdd } from './cli/people-add.ts'
+import { peopleConfirm } from './cli/people-confirm.ts'
 import { peopleLink } from './cli/people-link.ts'
 import { runCommandLine } from './cli/run.ts'
 import { secretsRewrap } from './cli/secrets-rewrap.ts'
@@ -10,6 +11,7 @@ import { tokensCreate } from './cli/tokens-create.ts'
 /** All that can be done on the host: `node dist/cli.js <command>`, in the environment of the service. */
 const commands: Command[] = [
   peopleAdd,
+  peopleConfirm,
   peopleLink,
   tokensCreate,
   secretsRewrap,

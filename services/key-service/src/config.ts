@@ -1,6 +1,7 @@
 import { importForms, isValidPrefix, type ImportForm } from '@keygate/api-key'
 import { ConfigError, cidrFault, loadConfig, urlFault, type Environment } from '@keygate/service-kit'
 import { Type, type Static } from 'typebox'
+import { canonicalEmail, parseEmail } from './people/email.ts'
 import { parseEncryptionKeys, parsePeppers, type EncryptionKeys, type PepperSet } from './vault/keyring.ts'
 
 const port = { minimum: 0, maximum: 65535 }
@@ -21,7 +22,7 @@ const Variables = Type.Object({
   KEYGATE_ENCRYPTION_KEY_ID: Type.String({ default: '1', description: 'the name of KEYGATE_ENCRYPTION_KEY; a new key gets a new one' }),
   KEYGATE_PREVIOUS_ENCRYPTION_KEYS: Type.Optional(Type.String({ secret: true, description: 'earlier encryption keys as id:base64, separated by commas or line breaks' })),
   KEYGATE_IMPORT_FORMS: Type.String({ default: '', description: `forms of other systems' secrets that may be imported, separated by commas: ${importForms.join(', ')}` }),
-  KEYGATE_OPERATOR_EMAIL: Type.String({ default: 'operator@localhost', pattern: '^[^\\s@]+@[^\\s@]+$', description: 'who becomes the first operator' }),
+  KEYGATE_OPERATOR_EMAIL: Type.String({ default: 'operator@localhost', description: 'who becomes the first operator' }),
   KEYGATE_SESSION_IDLE_MINUTES: Type.Integer({ minimum: 1, maximum: 10_080, default: 60, description: 'a session that is not used for so long ends' }),
   KEYGATE_SESSION_HOURS: Type.Integer({ minimum: 1, maximum: 720, default: 12, description: 'a session ends after so many hours in any case' }),
   KEYGATE_REQUESTS_LIMIT: Type.Integer({ minimum: 1, maximum: 100_000, default: 600, description: 'requests per address and minute; look-ups of gateways are not counted' }),
@@ -81,7 +82,7 @@ export function readConfig (env: Environment): { config: Config, warnings: strin
       peppers: orThrow(peppersOf(variables)),
       encryptionKeys: orThrow(encryptionKeysOf(variables)),
       importForms: listOf(variables.KEYGATE_IMPORT_FORMS) as ImportForm[],
-      operatorEmail: variables.KEYGATE_OPERATOR_EMAIL.toLowerCase(),
+      operatorEmail: canonicalEmail(variables.KEYGATE_OPERATOR_EMAIL),
       sessionIdleMs: variables.KEYGATE_SESSION_IDLE_MINUTES * 60_000,
       sessionMs: variables.KEYGATE_SESSION_HOURS * 3_600_000,
       requestsLimit: variables.KEYGATE_REQUESTS_LIMIT,
@@ -118,17 +119,23 @@ function listOf (text: string): string[] {
 
 /** What a schema cannot say. An address that the drivers cannot read would be quoted by their own errors, password included. */
 function faultsOf (values: Values): string[] {
-  const { DATABASE_URL: database, REDIS_URL: redis, KEYGATE_KEY_PREFIX: prefix, KEYGATE_TRUST_PROXY: proxies, KEYGATE_PUBLIC_URL: publicUrl, KEYGATE_IMPORT_FORMS: forms } = values
+  const { DATABASE_URL: database, REDIS_URL: redis, KEYGATE_KEY_PREFIX: prefix, KEYGATE_TRUST_PROXY: proxies, KEYGATE_PUBLIC_URL: publicUrl, KEYGATE_IMPORT_FORMS: forms, KEYGATE_OPERATOR_EMAIL: operator } = values
   return [
     database === undefined ? undefined : urlFault('DATABASE_URL', database, ['postgres', 'postgresql']),
     redis === undefined ? undefined : urlFault('REDIS_URL', redis, ['redis', 'rediss']),
     publicUrl === undefined ? undefined : urlFault('KEYGATE_PUBLIC_URL', publicUrl, ['http', 'https']),
     proxies === undefined ? undefined : cidrFault('KEYGATE_TRUST_PROXY', listOf(proxies)),
     forms === undefined ? undefined : formsFault(listOf(forms)),
+    operator === undefined ? undefined : operatorFault(operator),
     prefix === undefined || isValidPrefix(prefix) ? undefined : `KEYGATE_KEY_PREFIX must be 2 to 16 lower case letters or digits, a letter first, and not "key", but is ${JSON.stringify(prefix)}`,
     ...faultsIn(peppersOf(values)),
     ...faultsIn(encryptionKeysOf(values))
   ].filter(fault => fault !== undefined)
+}
+
+function operatorFault (email: string): string | undefined {
+  const parsed = parseEmail(email)
+  return 'fault' in parsed ? `KEYGATE_OPERATOR_EMAIL ${parsed.fault}, but is ${JSON.stringify(email)}` : undefined
 }
 
 function formsFault (forms: string[]): string | undefined {

@@ -111,3 +111,8 @@ export function invalidCursor (): ProblemError {
 export function unacceptable (errors: FieldError[]): ProblemError {
   return new ProblemError({ status: 422, code: 'invalid_request', detail: `The request is not acceptable: ${errors.map(({ pointer, message }) => `${pointer} ${message}`).join('; ')}.`, errors })
 }
+
+/** Another replica has a pepper that this one lacks: what is not found here may be there. Never `unknown`, which would refuse a right secret. */
+export function pepperMissing (): ProblemError {
+  return new ProblemError({ status: 503, code: 'pepper_missing', detail: 'This replica lacks a pepper that secrets are stored under. Add it to KEYGATE_PREVIOUS_PEPPERS, start the replica again, then try again.' }, { 'retry-after': '1' })
+}

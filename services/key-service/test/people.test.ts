@@ -1,7 +1,8 @@
-import { digestSecret } from '@keygate/api-key'
+import { digestSecret, generateSecret } from '@keygate/api-key'
 import { hash } from '@node-rs/argon2'
 import { test } from 'tap'
 import { peopleAdd } from '../src/cli/people-add.ts'
+import { peopleConfirm } from '../src/cli/people-confirm.ts'
 import { peopleLink } from '../src/cli/people-link.ts'
 import { tokensCreate } from '../src/cli/tokens-create.ts'
 import { parseEmail } from '../src/people/email.ts'
@@ -10,7 +11,7 @@ import { canonicalPassword, faultOfPassword } from '../src/people/password-text.
 import { publicUrlOf } from '../src/people/public-url.ts'
 import { createTurns } from '../src/people/turns.ts'
 import { requireRecentPassword } from '../src/plugins/authentication.ts'
-import { configFor, redisIsReady, startApp, startHouse, type TestApp } from './helper.ts'
+import { configFor, redisIsReady, startApp, startHouse, tokensFile, type TestApp } from './helper.ts'
 import { cookieOf, follow, newPerson, onHost, ownPage, password, personWith, send, tablesOf, tokenIn, type Person } from './people-helper.ts'
 
 /** tap's type for an expected error knows none of our members. */
@@ -42,26 +43,26 @@ test('rules of people', async t => {
   t.equal(publicUrlOf({ publicUrl: undefined, host: '0.0.0.0', port: 8082 }), 'http://localhost:8082')
   t.equal(publicUrlOf({ publicUrl: undefined, host: '::1', port: 8082 }), 'http://[::1]:8082')
 
-  const inTurn = createTurns({ atOnce: 2, waiting: 2 })
+  const inTurn = createTurns({ atOnce: 2, waiting: 2, each: 4 })
   let open = () => {}
   const gate = new Promise<void>(resolve => { open = resolve })
   let atWork = 0
   let most = 0
   const work = async () => { most = Math.max(most, ++atWork); await gate; atWork-- }
-  const first = [inTurn(work), inTurn(work), inTurn(work), inTurn(work)]
-  await t.rejects(inTurn(work), like({ problem: { status: 503, code: 'busy' }, headers: { 'retry-after': '2' } }), 'a fifth one finds no room')
+  const first = [inTurn('a', work), inTurn('a', work), inTurn('a', work), inTurn('a', work)]
+  await t.rejects(inTurn('a', work), like({ problem: { status: 503, code: 'busy' }, headers: { 'retry-after': '2' } }), 'a fifth one finds no room')
   open()
   await Promise.all(first)
   t.equal(most, 2)
-  await t.rejects(inTurn(async () => { throw new Error('x') }), like({ message: 'x' }))
-  await Promise.all([inTurn(work), inTurn(work)])
+  await t.rejects(inTurn('a', async () => { throw new Error('x') }), like({ message: 'x' }))
+  await Promise.all([inTurn('a', work), inTurn('a', work)])
   t.equal(most, 2, 'who failed gave the place back')
 })
 
 test('people over HTTP', async t => {
   const house = await startHouse(t)
   const url = await house.database()
-  const config = configFor(t, url, house.redis.url, { trustProxy: ['127.0.0.1'], publicUrl: 'https://keys.example.org' })
+  const config = configFor(t, url, house.redis.url, { trustProxy: ['127.0.0.1'] })
   const app = await startApp(t, config)
   await redisIsReady(app)
   const sql = tablesOf(t, url)
@@ -80,7 +81,7 @@ test('people over HTTP', async t => {
 
   await t.test('the first start prints a link, once used it makes an operator; a later start prints none', async t => {
     t.match(app.printed, /operator@localhost/)
-    t.match(app.printed, /https:\/\/keys\.example\.org\/set-password#token=/)
+    t.match(app.printed, /http:\/\/127\.0\.0\.1:0\/set-password#token=/)
     t.match((await operator.call('GET', '/me')).body, { kind: 'person', email: 'operator@localhost', isOperator: true, projects: [] })
     t.equal((await startApp(t, config)).printed, '')
     t.match(await send(app, 'POST', '/set-password', { body: { token: tokenIn(app.printed), password } }), { status: 422, body: { code: 'link_not_valid' } }, 'a link works once')
@@ -104,7 +105,7 @@ test('people over HTTP', async t => {
       failed.push(refused.text)
     }
     t.equal(new Set(failed).size, 1)
-    t.match((await audited('sign-in.failed')).map(({ details }) => details.account), [ada.email, null, unclaimed, null, null, ada.email], 'what is no account is not written down: it may be a password')
+    t.match((await audited('sign-in.failed')).filter(({ details }) => details.by === 'password').map(({ details }) => details.account), [ada.email, null, unclaimed, null, null, ada.email], 'what is no account is not written down: it may be a password')
     const one = await personWith(app, cookieOf(answer))
     t.match(await one.call('POST', '/sign-out'), { status: 204, headers: { 'set-cookie': /^keygate_session=; .*Expires=Thu, 01 Jan 1970/ } })
     t.match(await one.call('GET', '/me'), { status: 401 })
@@ -211,7 +212,7 @@ test('people over HTTP', async t => {
     }
     t.equal((await owner.call('GET', at)).body.version, 1, 'nothing was changed')
     t.match(await send(app, 'GET', at, { headers: { host: 'localhost', cookie: owner.cookie, 'sec-fetch-site': 'cross-site' } }), { status: 200 }, 'reading is no act, and SameSite keeps the cookie from it')
-    for (const headers of [{ 'sec-fetch-site': 'same-origin' }, { 'sec-fetch-site': 'none' }, { origin: 'http://localhost' }, { origin: 'https://keys.example.org' }]) t.match(await edit(headers as Record<string, string>), { status: 200 }, JSON.stringify(headers))
+    for (const headers of [{ 'sec-fetch-site': 'same-origin' }, { 'sec-fetch-site': 'none' }, { origin: 'http://localhost' }]) t.match(await edit(headers as Record<string, string>), { status: 200 }, JSON.stringify(headers))
     const form = await app.app.inject({ method: 'PATCH', url: `/v1${at}`, headers: { ...ownPage, cookie: owner.cookie, 'content-type': 'text/plain' }, payload: '{"name":"form"}' })
     t.equal(form.statusCode, 415)
     const bearer = await app.app.inject({ method: 'PATCH', url: `/v1${at}`, headers: { authorization: `Bearer ${await onHost(app, config, tokensCreate, { name: 'x', permissions: 'projects:update' }).then(text => text.trim())}`, 'sec-fetch-site': 'cross-site', 'if-match': '*', cookie: owner.cookie }, payload: { name: 'by a token' } })
@@ -323,7 +324,7 @@ test('people over HTTP', async t => {
   await t.test('members: an owner invites, changes and removes; each with an entry in the audit trail', async t => {
     const { projectId, at, owner } = await owned()
     const added = await owner.call('POST', `${at}/members`, { email: 'New@Example.org', name: 'New', role: 'manager' })
-    t.match(added, { status: 201, headers: { 'cache-control': 'no-store' }, body: { email: 'new@example.org', name: 'New', role: 'manager', hasPassword: false, invitation: { url: /^https:\/\/keys\.example\.org\/set-password#token=[\w-]{43}$/ } } })
+    t.match(added, { status: 201, headers: { 'cache-control': 'no-store' }, body: { email: 'new@example.org', name: 'New', role: 'manager', hasPassword: false, invitation: { url: /^http:\/\/127\.0\.0\.1:0\/set-password#token=[\w-]{43}$/ } } })
     const days = (Date.parse(added.body.invitation.expiresAt) - Date.now()) / 86_400_000
     t.ok(days > 6.9 && days < 7.1)
     const again = await owner.call('POST', `${at}/members/${added.body.userId}/invitation`)
@@ -360,23 +361,100 @@ test('people over HTTP', async t => {
     for (const secret of [added.body.invitation.url, again.body.url].map(tokenIn)) t.notOk(everything.includes(secret), 'no link in the trail')
   })
 
-  await t.test('an invitation opens nothing that others gave: their right ends it', async t => {
+  await t.test('GX-16 an invitation opens nothing that others gave: who invited vouches, and for others the host must', async t => {
     const [first, second] = [await owned(), await owned()]
     const email = 'shared@example.org'
-    const invited = await first.owner.call('POST', `${first.at}/members`, { email, role: 'viewer' })
-    const joined = await second.owner.call('POST', `${second.at}/members`, { email, role: 'owner' })
-    t.match(joined, { status: 201, body: { hasPassword: false } })
-    t.notOk('invitation' in joined.body)
-    await t.rejects(follow(app, invited.body.invitation.url), /refused/)
-    for (const { owner, at } of [first, second]) t.match(await owner.call('POST', `${at}/members/${invited.body.userId}/invitation`), { status: 409, body: { code: 'belongs_elsewhere' } })
-    const shared = await follow(app, await onHost(app, config, peopleLink, { email }))
-    t.same((await shared.call('GET', '/projects')).body.data.map((project: { id: string }) => project.id).sort(), [first.projectId, second.projectId].sort(), 'the list is of the own projects')
+    const { body: { userId, invitation } } = await first.owner.call('POST', `${first.at}/members`, { email, name: 'Carol', role: 'viewer' })
+    const notVouched = { status: 409, body: { code: 'account_not_vouched', detail: /people confirm --email/ } }
+    const refusedEverywhere = async (when: string) => {
+      const refused = await second.owner.call('POST', `${second.at}/members`, { email, role: 'owner' })
+      t.match(refused, notVouched, `${when}: a member of another project`)
+      t.notOk(/Carol|usr_|hasPassword/.test(refused.text), 'nothing of the account is told')
+      t.match(await operator.call('POST', '/operators', { email }), notVouched, `${when}: operator`)
+      t.match(await operator.call('POST', '/projects', { name: 'P', owner: email }), notVouched, `${when}: owner of a new project`)
+    }
+    await refusedEverywhere('invited')
+    const third = await newProject()
+    await onHost(app, config, peopleAdd, { email: first.owner.email, project: third, role: 'owner' })
+    t.match(await first.owner.call('POST', `/projects/${third}/members`, { email, role: 'viewer' }), { status: 201, body: { userId, hasPassword: false } }, 'who invited builds on it')
+    await t.rejects(onHost(app, config, peopleConfirm, { email }), like({ message: /people link/ }), 'the invitation is still out')
+    const carol = await follow(app, invitation.url)
+    await refusedEverywhere('after the invitation was used')
+    await t.rejects(onHost(app, config, peopleAdd, { email, operator: true }), like({ message: /people confirm/ }))
+    await t.rejects(onHost(app, config, peopleAdd, { email, project: second.projectId, role: 'viewer' }), like({ message: /people confirm/ }))
+    t.match(await second.owner.call('GET', `${second.at}/members`), { body: { data: [{ userId: second.owner.id }] } }, 'nothing was changed')
 
-    const { body: { userId, invitation } } = await first.owner.call('POST', `${first.at}/members`, { email: 'later@example.org', role: 'viewer' })
-    t.match(await operator.call('POST', '/operators', { email: 'later@example.org' }), { status: 201, body: { userId } })
-    await t.rejects(follow(app, invitation.url), /refused/)
-    t.match(await first.owner.call('POST', `${first.at}/members/${userId}/invitation`), { status: 409 })
+    t.match(await onHost(app, config, peopleConfirm, { email: email.toUpperCase() }), /Confirmed/)
+    t.match(await onHost(app, config, peopleConfirm, { email }), /already/)
+    t.match(await audited('person.confirm'), [{ actor_type: 'host', details: { userId, email, vouchedBy: first.owner.id } }])
+    await t.rejects(onHost(app, config, peopleConfirm, { email: 'nobody@example.org' }), like({ message: /no account/ }))
+    const joined = await second.owner.call('POST', `${second.at}/members`, { email, role: 'owner' })
+    t.match(joined, { status: 201, body: { userId, hasPassword: true } })
+    t.notOk('invitation' in joined.body)
+    t.same((await carol.call('GET', '/projects')).body.data.map((project: { id: string }) => project.id).sort(), [first.projectId, second.projectId, third].sort(), 'the list is of the own projects')
+    t.match(await operator.call('POST', '/operators', { email }), { status: 201 })
     await operator.call('DELETE', `/operators/${userId}`)
+  })
+
+  await t.test('GX-16 who makes a new invitation vouches from then on; the host does with a link of its own', async t => {
+    const [first, second] = [await owned(), await owned()]
+    const colleague = await person({ project: first.projectId, role: 'owner' })
+    await onHost(app, config, peopleAdd, { email: colleague.email, project: second.projectId, role: 'owner' })
+    const email = 'invited.again@example.org'
+    const { body: { userId } } = await first.owner.call('POST', `${first.at}/members`, { email, role: 'viewer' })
+    t.match(await colleague.call('POST', `${second.at}/members`, { email, role: 'viewer' }), { status: 409, body: { code: 'account_not_vouched' } })
+    const { body: { url: link } } = await colleague.call('POST', `${first.at}/members/${userId}/invitation`)
+    t.match(await colleague.call('POST', `${second.at}/members`, { email, role: 'viewer' }), { status: 201 })
+    for (const { owner, at } of [first, second]) t.match(await owner.call('POST', `${at}/members/${userId}/invitation`), { status: 409, body: { code: 'belongs_elsewhere' } })
+    t.match(await onHost(app, config, peopleLink, { email }), /#token=/)
+    await t.rejects(follow(app, link), /refused/)
+    t.match(await operator.call('POST', '/operators', { email }), { status: 201, body: { userId } })
+    await operator.call('DELETE', `/operators/${userId}`)
+
+    const tokens = (await Promise.all(['members:write', 'members:write'].map(async permissions => await onHost(app, config, tokensCreate, { name: 'members', permissions })))).map(text => text.trim())
+    const add = async (at: string, token: string | undefined) => (await app.call('POST', `${at}/members`, { email: 'of.a.token@example.org', role: 'viewer' }, token)).status
+    t.same([await add(first.at, tokens[0]), await add(second.at, tokens[1]), await add(second.at, tokens[0])], [201, 409, 201], 'a token that rests on nobody vouches itself')
+  })
+
+  await t.test('GX-16 an invitation and a right from elsewhere that come at once: one of the two', async t => {
+    const [first, second] = [await owned(), await owned()]
+    for (let i = 0; i < 20; i++) {
+      const email = `at.once${i}@example.org`
+      await onHost(app, config, peopleAdd, { email, project: first.projectId, role: 'viewer' })
+      const [{ id } = {}] = await sql`SELECT id FROM users WHERE email = ${email}`
+      const [invited, added] = await Promise.all([first.owner.call('POST', `${first.at}/members/${id}/invitation`), second.owner.call('POST', `${second.at}/members`, { email, role: 'owner' })])
+      t.match([[200, 409], [409, 201]].find(([one]) => one === invited.status), [invited.status, added.status], `${invited.status} ${added.status}`)
+    }
+  })
+
+  await t.test('GX-25 who gives rights, or makes a token, has given the password in the last ten minutes', async t => {
+    const { projectId, at, owner } = await owned()
+    const member = (await owner.call('POST', `${at}/members`, { email: 'old.session@example.org', role: 'viewer' })).body.userId as string
+    await sql`UPDATE sessions SET authenticated_at = now() - interval '3 hours' WHERE user_id IN (${owner.id}, ${operator.id})`
+    const acts: Array<[Person, string, string, object?]> = [
+      [owner, 'POST', '/service-tokens', { name: 'x', permissions: ['keys:reveal'], projectId }],
+      [owner, 'POST', `${at}/members`, { email: 'puppet@example.org', role: 'owner' }],
+      [owner, 'PATCH', `${at}/members/${member}`, { role: 'owner' }],
+      [owner, 'POST', `${at}/members/${member}/invitation`],
+      [operator, 'POST', '/operators', { email: owner.email }]
+    ]
+    for (const [who, method, path, body] of acts) t.match(await who.call(method, path, body), { status: 403, body: { code: 'confirmation_required' } }, `${method} ${path}`)
+    for (const who of [owner, operator]) t.match(await who.call('POST', '/me/confirm', { password }), { status: 204 })
+    for (const [who, method, path, body] of acts) t.ok((await who.call(method, path, body)).status < 300, `confirmed: ${method} ${path}`)
+    await operator.call('DELETE', `/operators/${owner.id}`)
+  })
+
+  await t.test('the last owner and the last operator are people who can sign in', async t => {
+    const { at, owner } = await owned()
+    const invited = (await owner.call('POST', `${at}/members`, { email: 'not.here.yet@example.org', role: 'owner' })).body.userId as string
+    t.match(await owner.call('DELETE', `${at}/members/${owner.id}`), { status: 409, body: { code: 'last_owner', detail: /sign in/ } })
+    t.match(await owner.call('PATCH', `${at}/members/${owner.id}`, { role: 'manager' }), { status: 409, body: { code: 'last_owner' } })
+    t.match(await owner.call('DELETE', `${at}/members/${invited}`), { status: 204 })
+    const email = 'operator.not.here.yet@example.org'
+    await onHost(app, config, peopleAdd, { email, operator: true })
+    t.match(await operator.call('DELETE', `/operators/${operator.id}`), { status: 409, body: { code: 'last_operator', detail: /sign in/ } })
+    const [{ id } = {}] = await sql`SELECT id FROM users WHERE email = ${email}`
+    t.match(await operator.call('DELETE', `/operators/${id}`), { status: 204 })
   })
 
   await t.test('the last owner and the last operator stay, also when two go at once', async t => {
@@ -470,6 +548,53 @@ test('people over HTTP', async t => {
     t.same((await owner.call('GET', '/me')).body.projects, [])
   })
 
+  await t.test('GX-19 a token that makes others while the rights end that it rests on leaves none behind', async t => {
+    for (let round = 0; round < 5; round++) {
+      const deputy = await person({ operator: true })
+      const { body: { token } } = await deputy.call('POST', '/service-tokens', { name: 'x', permissions: ['operators:write', 'tokens:write'] })
+      const make = async () => await app.call('POST', '/service-tokens', { name: 'child', permissions: ['operators:write'] }, token)
+      const [removed] = await Promise.all([operator.call('DELETE', `/operators/${deputy.id}`), ...Array.from({ length: 19 }, make)])
+      t.equal(removed.status, 204)
+      t.equal((await sql`SELECT 1 FROM service_tokens WHERE maker_id = ${deputy.id}`).length, 0, `round ${round}`)
+    }
+  })
+
+  await t.test('GX-19 what a token made ends with it', async t => {
+    const first = (await onHost(app, config, tokensCreate, { name: 'first', permissions: 'tokens:write,keys:read' })).trim()
+    const make = async (by: string) => (await app.call('POST', '/service-tokens', { name: 'made', permissions: ['tokens:write', 'keys:read'] }, by)).body as { id: string, token: string }
+    const child = await make(first)
+    const grandchild = await make(child.token)
+    const [{ id } = {}] = await sql`SELECT id FROM service_tokens WHERE name = 'first'`
+    t.match(await operator.call('DELETE', `/service-tokens/${id}`), { status: 204 })
+    for (const token of [first, child.token, grandchild.token]) t.equal((await app.call('GET', '/me', undefined, token)).status, 401)
+    t.match((await audited('token.delete')).at(-1), { details: { tokenId: id, endedTokens: [child.id, grandchild.id] } })
+  })
+
+  await t.test('GX-16 a refusal that undoes its transaction is written down', async t => {
+    const { projectId, owner } = await owned()
+    await owner.call('POST', '/service-tokens', { name: 'x', permissions: ['keys:read', 'keys:verify'], projectId })
+    t.match((await audited('permission.refused')).at(-1), { actor_id: owner.id, project_id: projectId, details: { permission: 'tokens:write', permissions: ['keys:read', 'keys:verify'], code: 'cannot_grant' } })
+    const manager = await person({ project: projectId, role: 'manager' })
+    await onHost(app, config, peopleAdd, { email: manager.email, project: await newProject(), role: 'owner' })
+    await manager.call('POST', '/service-tokens', { name: 'x', permissions: ['keys:read'], projectId })
+    t.match((await audited('permission.refused')).at(-1), { actor_id: manager.id, project_id: projectId, details: { permission: 'tokens:write', code: 'forbidden' } })
+
+    // The right is taken away between the request's coming in and its transaction: the row is held until the removal is done.
+    const deputy = await person({ operator: true })
+    for (const [method, path, body] of [['POST', '/operators', { email: owner.email }], ['POST', '/projects', { name: 'P', owner: owner.email }]] as const) {
+      let asked: Promise<{ status: number }> | undefined
+      await sql.begin(async tx => {
+        await tx`DELETE FROM operators WHERE user_id = ${deputy.id}`
+        asked = deputy.call(method, path, body)
+        for (let waiting = 0; waiting === 0;) waiting = (await tx`SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).length
+      })
+      t.match(await asked, { status: 403 })
+      t.match((await audited('permission.refused')).at(-1), { actor_id: deputy.id, details: { code: 'forbidden' } }, path)
+      await onHost(app, config, peopleAdd, { email: deputy.email, operator: true })
+    }
+    await operator.call('DELETE', `/operators/${deputy.id}`)
+  })
+
   await t.test('a project: whose it is, its ETag, and changes on what was read alone', async t => {
     const ada = await person()
     const deputy = await person({ operator: true })
@@ -538,6 +663,39 @@ test('people over HTTP', async t => {
     const everything = (await Promise.all(tables.map(async ({ tablename }) => JSON.stringify(await sql`SELECT * FROM ${sql(tablename)}`)))).join('')
     for (const secret of [password, operator.cookie.split('=')[1] ?? 'x', tokenIn(app.printed)]) t.notOk(everything.includes(secret))
   })
+})
+
+test('GX-19 service tokens of the file: each change is written down, and what they made ends or keeps within them', async t => {
+  const house = await startHouse(t)
+  const url = await house.database()
+  const sql = tablesOf(t, url)
+  const [kept, shrunk, gone, replaced, replacing] = Array.from({ length: 5 }, () => generateSecret('kgs')) as [string, string, string, string, string]
+  const both = ['tokens:write', 'keys:read']
+  const start = async (entries: object[]) => await startApp(t, configFor(t, url, house.redis.url, { serviceTokensFile: tokensFile(t, entries) }))
+  const events = async () => await sql`SELECT chain, actor_type, actor_id, action, details FROM audit_events WHERE action LIKE 'token.%' AND actor_id = 'tokens-file' ORDER BY id`
+  const entries = [
+    { name: 'kept', token: kept, permissions: both, projectId: unknownProject.toUpperCase() },
+    { name: 'shrunk', token: shrunk, permissions: both },
+    { name: 'gone', token: gone, permissions: both },
+    { name: 'replaced', token: replaced, permissions: both }
+  ]
+  const app = await start(entries)
+  t.match((await events()).map(({ chain, actor_type: type, action, details }) => [chain, type, action, details.name]), entries.map(({ name }) => ['installation', 'host', 'token.create', name]))
+  const make = async (by: string, permissions: string[]) => (await app.call('POST', '/service-tokens', { name: 'made', permissions }, by)).body.token as string
+  const [ofGone, ofReplaced, within, beyond] = [await make(gone, ['keys:read']), await make(replaced, ['keys:read']), await make(shrunk, ['keys:read']), await make(shrunk, both)]
+  const belowBeyond = await make(beyond, ['keys:read'])
+
+  await start(entries.map(entry => ({ ...entry, permissions: both.toReversed() })))
+  t.equal((await events()).length, 4, 'a start that changes nothing writes nothing')
+
+  const later = await start([entries[0] as object, { name: 'shrunk', token: shrunk, permissions: ['keys:read'] }, { name: 'replaced', token: replacing, permissions: both }])
+  t.match((await events()).slice(4).map(({ action, details }) => [action, details.name]), [['token.delete', 'gone'], ['token.delete', 'replaced'], ['token.edit', 'shrunk'], ['token.create', 'replaced']])
+  const works = async (token: string) => (await later.call('GET', '/me', undefined, token)).status === 200
+  t.same(await Promise.all([kept, shrunk, replacing, within].map(works)), [true, true, true, true])
+  t.same(await Promise.all([gone, replaced, ofGone, ofReplaced, beyond, belowBeyond].map(works)), Array(6).fill(false))
+  t.equal((await start([])).parts !== undefined && (await sql`SELECT 1 FROM service_tokens`).length, 0, 'out of the file, out of use')
+  const everything = JSON.stringify(await events())
+  for (const token of [kept, shrunk, gone, replaced, replacing]) t.notOk(everything.includes(token) || everything.includes(digestSecret(token)))
 })
 
 test('three key-services that start at once make one operator, and the last link works', async t => {

@@ -1,4 +1,4 @@
-import { ChangesPage, VerificationOutcome } from '@keygate/contracts'
+import { AcceptedOutcome, ChangesPage, type VerificationOutcome } from '@keygate/contracts'
 import { Compile } from 'typebox/compile'
 import { Pool } from 'undici'
 
@@ -18,7 +18,7 @@ export interface KeyServiceClient {
   close: () => Promise<void>
 }
 
-const outcome = Compile(VerificationOutcome)
+const outcome = Compile(AcceptedOutcome)
 const changesPage = Compile(ChangesPage)
 
 /** Asks key-service over HTTP. Only digests travel, never a secret. */
@@ -38,7 +38,7 @@ export function createKeyServiceClient ({ url, token, timeoutMs }: { url: string
       const { status, body } = await call('POST', '/v1/verifications', { digest })
       if (status !== 200) throw new KeyServiceUnavailableError(`status ${status}`)
       if (!outcome.Check(body)) throw new KeyServiceUnavailableError('its answer has an unknown shape')
-      return body
+      return body as VerificationOutcome
     },
     async changes (after) {
       const { status, body } = await call('GET', `/v1/changes${after === undefined ? '' : `?after=${after}`}`)

@@ -1,4 +1,5 @@
 import { sql } from 'drizzle-orm'
+import type { Basis } from '../access/still.ts'
 import type { Database, Executor } from '../db/database.ts'
 import { chainOf, hashOf, type ChainedEvent, type End } from './chain.ts'
 import { isoTime, projectWasThere } from './queries.ts'
@@ -13,8 +14,8 @@ export interface Actor { type: 'token' | 'person' | 'host' | 'nobody', id: strin
  */
 export interface AuditEntry { action: string, projectId: string | null, keyId: string | null, details: Record<string, unknown> }
 
-/** Who asked for a change, and in which request. */
-export interface ChangeContext { actor: Actor, requestId: string }
+/** Who asked for a change, in which request, and by which right; `basis` undefined: it rests on none that could be taken away. */
+export interface ChangeContext { actor: Actor, requestId: string, basis?: Basis }
 
 /**
  * Writes down a change in the change's own transaction: what cannot be recorded does not happen.

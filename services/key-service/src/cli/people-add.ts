@@ -7,6 +7,7 @@ import { addMember } from '../people/members.ts'
 import { lifetimes, makeLink } from '../people/one-time-links.ts'
 import { addOperator } from '../people/operators.ts'
 import { publicUrlOf } from '../people/public-url.ts'
+import { vouchOnHost } from '../people/vouching.ts'
 import { UsageError, type Command } from './command.ts'
 import { hint } from './help.ts'
 import { optionalText, projectIdOf, requiredText } from './values.ts'
@@ -28,7 +29,8 @@ export const peopleAdd: Command = {
     const role = roleOf(optionalText(options, 'role'), projectId !== null)
     const done = await database.transaction(async tx => {
       if (projectId !== null && !await holdMembership(tx, projectId)) throw new UsageError(`There is no project ${projectId}.`)
-      const account = await findOrCreateAccount(tx, { email, name, createdBy: context.actor.name })
+      const account = await findOrCreateAccount(tx, { email, name, createdBy: context.actor.name, vouchedBy: null })
+      if (!await vouchOnHost(tx, account.id) && (projectId !== null || options['operator'] === true)) throw new UsageError(`An owner of a project invited ${email}, and whoever had the invitation set the password. Ask the person whether it is theirs, then: "people confirm".`)
       if (role !== undefined && projectId !== null) await addMember(tx, { projectId, userId: account.id, role, addedBy: context.actor.name })
       const isOperator = options['operator'] === true && await addOperator(tx, account.id, context.actor.name)
       const link = await hasPassword(tx, account.id) ? undefined : await makeLink(tx, account.id, { publicUrl: publicUrlOf(config), lifetimeMs: lifetimes.host })

@@ -4,6 +4,7 @@ import { canonicalEmail } from '../people/email.ts'
 import { lifetimes, makeLink } from '../people/one-time-links.ts'
 import { publicUrlOf } from '../people/public-url.ts'
 import { endSessionsOf } from '../people/sessions.ts'
+import { vouchOnHost } from '../people/vouching.ts'
 import { UsageError, type Command } from './command.ts'
 import { requiredText } from './values.ts'
 
@@ -17,6 +18,7 @@ export const peopleLink: Command = {
     const link = await database.transaction(async tx => {
       const account = await findAccount(tx, email)
       if (account === undefined) throw new UsageError(`There is no account of ${email}: "people add" makes it.`)
+      await vouchOnHost(tx, account.id)
       await endSessionsOf(tx, account.id)
       const made = await makeLink(tx, account.id, { publicUrl: publicUrlOf(config), lifetimeMs: lifetimes.host })
       await recordAudit(tx, context, { action: 'person.link', projectId: null, keyId: null, details: { userId: account.id, email } })

@@ -25,7 +25,7 @@ export const tokensCreate: Command = {
     const token = await database.transaction(async tx => {
       if (projectId !== null && await holdProject(tx, projectId) === undefined) throw new UsageError(`There is no project ${projectId}.`)
       const accepted = acceptToken({ name, expiresAt: expires }, { now: await clockOf(tx), latest: null })
-      const made = await insertServiceToken(tx, { ...accepted, permissions: granted, projectId, makerId: null, createdBy: context.actor.name })
+      const made = await insertServiceToken(tx, { ...accepted, permissions: granted, projectId, makerId: null, parentId: null, createdBy: context.actor.name })
       await recordAudit(tx, context, { action: 'token.create', projectId, keyId: null, details: { tokenId: made.id, name: accepted.name, permissions: granted, expiresAt: accepted.expiresAt?.toISOString() ?? null } })
       return made.token
     })

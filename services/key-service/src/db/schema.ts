@@ -33,6 +33,8 @@ export const serviceTokens = pgTable('service_tokens', {
   hint: text('hint').notNull().default('kgs_…'),
   /** The person who made it: it carries no more than that person may do, and ends with the rights it rests on. */
   makerId: text('maker_id'),
+  /** The token that made it: it ends with that one. */
+  parentId: text('parent_id'),
   expiresAt: instant('expires_at'),
   createdAt: instant('created_at').notNull().defaultNow(),
   createdBy: text('created_by').notNull().default('the tokens file')
@@ -41,7 +43,9 @@ export const serviceTokens = pgTable('service_tokens', {
   uniqueIndex('service_tokens_file_name').on(table.name).where(sql`from_file`),
   uniqueIndex('service_tokens_digest').on(table.digest),
   index('service_tokens_by_age').on(table.createdAt, table.id),
-  index('service_tokens_by_maker').on(table.makerId)
+  index('service_tokens_by_maker').on(table.makerId),
+  index('service_tokens_by_parent').on(table.parentId),
+  foreignKey({ name: 'service_tokens_parent', columns: [table.parentId], foreignColumns: [table.id] }).onDelete('cascade')
 ])
 
 /** A person's account. How the person signs in stands apart (`identities`), so that a provider's can be added later. */
@@ -50,6 +54,11 @@ export const users = pgTable('users', {
   /** In lower case, as it is compared. */
   email: text('email').notNull(),
   name: text('name').notNull(),
+  /**
+   * Who says that the account is the person of this address; null: the host. An address proves nothing, and whoever made the
+   * invitation had its link, so others than the one who vouches must not build on the account.
+   */
+  vouchedBy: text('vouched_by'),
   createdAt: instant('created_at').notNull().defaultNow(),
   createdBy: text('created_by').notNull()
 }, table => [uniqueIndex('users_email').on(table.email)])
@@ -297,4 +306,7 @@ export const idempotencyKeys = pgTable('idempotency_keys', {
   secretCiphertext: text('secret_ciphertext'),
   encryptionKeyId: text('encryption_key_id'),
   createdAt: instant('created_at').notNull().defaultNow()
-}, table => [index('idempotency_keys_by_age').on(table.createdAt)])
+}, table => [
+  index('idempotency_keys_by_age').on(table.createdAt),
+  index('idempotency_keys_by_key').on(table.projectId, table.keyId).where(sql`secret_ciphertext IS NOT NULL`)
+])

@@ -28,10 +28,12 @@ export function askOf (request: FastifyRequest, status: number): Ask | undefined
   const { method, body, routeOptions: { url: route = '', schema } } = request
   const params = request.params as { projectId: string }
   const projectId = params.projectId.toLowerCase()
+  const context = contextOf(request)
   return {
-    digest: digestOf({ caller: contextOf(request).actor, operation: (schema as { operationId: string }).operationId, projectId, key: parsed.key }),
+    digest: digestOf({ caller: context.actor, operation: (schema as { operationId: string }).operationId, projectId, key: parsed.key }),
     fingerprint: fingerprintOf({ method, route, params: { ...params, projectId }, body }),
-    status
+    status,
+    context
   }
 }
 

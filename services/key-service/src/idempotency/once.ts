@@ -1,12 +1,14 @@
 import { ProblemError } from '@keygate/service-kit'
+import { whileStill } from '../access/still.ts'
+import type { ChangeContext } from '../audit/audit-log.ts'
 import type { Database, Executor } from '../db/database.ts'
 import type { Effect } from '../outbox/make-change.ts'
 import type { Relay } from '../outbox/relay.ts'
 import type { Vault } from '../vault/vault.ts'
 import { findAnswer, findEffect, keepAnswer, settleAnswer, tryHold, type KeptAnswer } from './repository.ts'
 
-/** One request that may be sent again: `digest` names it, `fingerprint` is what was asked. */
-export interface Ask { digest: string, fingerprint: string, status: number }
+/** One request that may be sent again: `digest` names it, `fingerprint` is what was asked, `context` who asks. */
+export interface Ask { digest: string, fingerprint: string, status: number, context: ChangeContext }
 
 /** A key as it is answered, its version among the rest, and the secret that is told once; undefined: the answer has none. */
 export interface Made { projectId: string, keyId: string, body: object, secret: string | undefined }
@@ -72,9 +74,11 @@ export function createOnce ({ database, relay, vault }: OnceParts): RunOnce {
     if (kept !== undefined) throw new AlreadyMade(kept)
   }
 
-  async function keep (tx: Executor, ask: Ask, { projectId, keyId, body, secret }: Made): Promise<void> {
+  async function keep (tx: Executor, { digest, fingerprint, status }: Ask, { projectId, keyId, body, secret }: Made): Promise<void> {
     await keepAnswer(tx, {
-      ...ask,
+      digest,
+      fingerprint,
+      status,
       projectId,
       keyId,
       // As it is answered when the secret is no longer kept.
@@ -85,7 +89,8 @@ export function createOnce ({ database, relay, vault }: OnceParts): RunOnce {
 
   return async (ask, view, change) => {
     const kept = await database.run(async db => await findAnswer(db, ask.digest))
-    if (kept !== undefined) return await replay(ask, kept)
+    // What `change` does first: a repetition that makes no change is not for those who may no longer make it either.
+    if (kept !== undefined) return await replay(ask, await whileStill(database, ask.context, async () => kept))
     try {
       const issued = await change({ begin: async tx => { await begin(tx, ask) }, keep: async (tx, issued) => { await keep(tx, ask, view(issued)) } })
       const { effect } = issued

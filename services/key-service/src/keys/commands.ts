@@ -15,7 +15,7 @@ import { notLogged } from './logging.ts'
 import { findKey, type KeyRow } from './queries.ts'
 import { eraseSettings, findKeyState, holdProject, insertKey, raiseKeyVersion, setStatus, updateKey, type RaisedKey } from './repository.ts'
 import type { CreateKey, EditKey } from './schemas.ts'
-import { addSecret, endRetiring, eraseSecrets, importSecret, moveRetiring, retireSecret, sealSecrets, type KeyAddress, type SecretOptions } from './secrets.ts'
+import { addSecret, endRetiring, eraseReplays, eraseSecrets, importSecret, moveRetiring, retireSecret, sealSecrets, type KeyAddress, type SecretOptions } from './secrets.ts'
 
 export interface KeyCommandParts { makeChange: MakeChange, knownScopes: KnownScopes, secretOptions: SecretOptions, importForms: ImportRules['forms'] }
 
@@ -159,7 +159,10 @@ export function createKeyCommands ({ makeChange, knownScopes, secretOptions, imp
     async revoke (context: ChangeContext, target: KeyTarget, reason: string | undefined): Promise<ChangedKey> {
       const fault = reason === undefined ? undefined : faultOfText(reason)
       if (fault !== undefined) throw unacceptable([{ pointer: '/reason', message: fault }])
-      return await changeSettings(context, target, 'revoke', async () => ({ result: undefined, details: { reason: reason ?? null } }))
+      return await changeSettings(context, target, 'revoke', async (tx, key) => {
+        await eraseReplays(tx, key)
+        return { result: undefined, details: { reason: reason ?? null } }
+      })
     },
 
     /** Leaves a tombstone: the version goes on, so that no gateway's old record can ever match again. */

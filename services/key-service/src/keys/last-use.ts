@@ -66,13 +66,19 @@ export function createLastUse ({ database, log, intervalMs }: LastUseParts): Las
   }
 }
 
-/** Rows that somebody else is changing are left out, not waited for: no change waits for this, and none gets in a deadlock with it. */
+/**
+ * Rows that somebody else is changing are left out, not waited for: no change waits for this, and none gets in a deadlock with it.
+ * Neither is a use what no gateway admits: a key that is not active or has expired, a grace that is over.
+ */
 function write (secretIds: string[]) {
   const isDue = (column: 's' | 'k') => sql`(${sql.identifier(column)}.last_used_at IS NULL OR ${sql.identifier(column)}.last_used_at < now() - interval '1 minute')`
   return sql`
     WITH used AS (
       SELECT s.id, s.project_id, s.key_id FROM secrets s
-      WHERE s.id IN (SELECT jsonb_array_elements_text(${JSON.stringify(secretIds)}::jsonb)) AND ${isDue('s')} FOR UPDATE SKIP LOCKED
+      JOIN keys k ON k.project_id = s.project_id AND k.id = s.key_id
+      WHERE s.id IN (SELECT jsonb_array_elements_text(${JSON.stringify(secretIds)}::jsonb)) AND ${isDue('s')}
+        AND k.status = 'active' AND (k.expires_at IS NULL OR k.expires_at > now()) AND (s.not_after IS NULL OR s.not_after > now())
+      FOR UPDATE OF s SKIP LOCKED
     ), written AS (
       UPDATE secrets SET last_used_at = now() FROM used WHERE secrets.id = used.id
     ), due AS (

@@ -1,4 +1,5 @@
 import { and, eq, ne } from 'drizzle-orm'
+import { whileStill } from '../access/still.ts'
 import { recordAudit, type ChangeContext } from '../audit/audit-log.ts'
 import type { Database, Executor } from '../db/database.ts'
 import { keys, secrets } from '../db/schema.ts'
@@ -18,7 +19,7 @@ export function createReveal ({ database, vault }: RevealParts): RevealSecret {
   return async (context, address, reason) => {
     const fault = faultOfReason(reason)
     if (fault !== undefined) throw unacceptable([{ pointer: '/reason', message: fault }])
-    const decrypted = await database.transaction(async tx => {
+    const decrypted = await whileStill(database, context, async tx => {
       const { ciphertext, projectId, keyId } = await hold(tx, address)
       if (ciphertext === null || vault === undefined) throw conflict('key_sealed', 'This key is sealed: its secret cannot be shown again. Rotate it to get a new one.')
       const decrypted = vault.decrypt(ciphertext, { projectId, keyId, use: 'secret' })

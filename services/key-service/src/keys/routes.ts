@@ -5,7 +5,7 @@ import { keyNotFound, projectNotFound } from '../errors.ts'
 import { IdempotencyHeaders } from '../idempotency/ask.ts'
 import { createIssuer } from '../idempotency/issue.ts'
 import type { RunOnce } from '../idempotency/once.ts'
-import { callerOf, contextOf, requireRecentPassword } from '../plugins/authentication.ts'
+import { contextOf } from '../plugins/authentication.ts'
 import { IfMatchHeaders, etagOf, ifMatch, requireIfMatch } from '../preconditions.ts'
 import { hasProject } from '../projects/queries.ts'
 import { KeyParams, NoSettings, ProjectParams, noContent } from '../schemas.ts'
@@ -124,10 +124,9 @@ export const keyRoutes: FastifyPluginAsyncTypebox<KeyRoutesOptions> = async (app
   })
 
   app.post(`${item}/reveal`, {
-    config: { permission: 'keys:reveal', problems: [404, 409, 422] },
+    config: { permission: 'keys:reveal', recentPassword: true, problems: [404, 409, 422] },
     schema: { tags, operationId: 'revealKey', summary: 'Show the current secret again; who did it and why stays in the audit trail', params: KeyParams, body: RevealKey, response: { 200: RevealedSecret } }
   }, async (request, reply) => {
-    requireRecentPassword(callerOf(request))
     const secret = await reveal(contextOf(request), request.params, request.body.reason)
     return await reply.header('cache-control', 'no-store').send({ secret })
   })

@@ -1,7 +1,9 @@
 import { digestSecret, generateId, generateSecret, hintOf } from '@keygate/api-key'
-import { and, eq, inArray, sql } from 'drizzle-orm'
+import { and, eq, inArray, isNotNull, sql } from 'drizzle-orm'
 import type { Executor } from '../db/database.ts'
-import { keys, secrets } from '../db/schema.ts'
+import { idempotencyKeys, keys, secrets } from '../db/schema.ts'
+import { pepperMissing } from '../errors.ts'
+import { findUnknownPeppers } from '../vault/keys-present.ts'
 import type { Peppers } from '../vault/peppers.ts'
 import type { Vault } from '../vault/vault.ts'
 import type { ImportedSecret } from './accept-import.ts'
@@ -26,6 +28,9 @@ export async function addSecret (tx: Executor, owner: SecretOwner, options: Secr
 
 /** Gives a key the secret of another system; false: somewhere in the installation it is used already. */
 export async function importSecret (tx: Executor, owner: SecretOwner, imported: ImportedSecret, options: SecretOptions): Promise<boolean> {
+  // One at a time per secret: two replicas that are at different peppers would store it under different digests, which no index can compare.
+  await tx.execute(sql`SELECT pg_advisory_xact_lock(hashtextextended(${imported.digest}, 0))`)
+  if ((await findUnknownPeppers(tx, options.peppers)).length > 0) throw pepperMissing()
   const digests = options.peppers.all(imported.digest).map(({ digest }) => digest)
   const used = await tx.select({ id: secrets.id }).from(secrets).where(inArray(secrets.digest, digests)).limit(1)
   return used.length === 0 && await store(tx, owner, imported, options)
@@ -47,9 +52,10 @@ const endOfGrace = ({ projectId, keyId }: KeyAddress, seconds: number) => sql`le
 
 /**
  * Makes room for a new secret: an older one that is still retiring ends at once, the current one retires for the grace, which is cut
- * to the key's expiry. Without a grace left its row is erased, so that the old secret is unknown.
+ * to the key's expiry. Without a grace left its row is erased, so that the old secret is unknown. No answer gives it again.
  */
 export async function retireSecret (tx: Executor, key: KeyAddress, gracePeriodSeconds: number): Promise<void> {
+  await eraseReplays(tx, key)
   await endRetiring(tx, key)
   if (gracePeriodSeconds > 0) {
     await tx.update(secrets).set({ state: 'retiring', notAfter: endOfGrace(key, gracePeriodSeconds), retiredAt: sql`clock_timestamp()` })
@@ -77,8 +83,17 @@ export async function endRetiring (tx: Executor, key: KeyAddress): Promise<boole
 /** Nobody can show the key's secrets again; they go on working. */
 export async function sealSecrets (tx: Executor, key: KeyAddress): Promise<void> {
   await tx.update(secrets).set({ ciphertext: null, encryptionKeyId: null }).where(secretsOf(key))
+  await eraseReplays(tx, key)
 }
 
 export async function eraseSecrets (tx: Executor, key: KeyAddress): Promise<void> {
   await tx.delete(secrets).where(secretsOf(key))
+  await eraseReplays(tx, key)
+}
+
+/** Whoever repeats a request that made or rotated the key gets the answer without its secret from now on. Without `keyId`: of all keys of the project. */
+export async function eraseReplays (tx: Executor, { projectId, keyId }: { projectId: string, keyId?: string }): Promise<void> {
+  const ofKey = keyId === undefined ? undefined : eq(idempotencyKeys.keyId, keyId)
+  await tx.update(idempotencyKeys).set({ secretCiphertext: null, encryptionKeyId: null })
+    .where(and(eq(idempotencyKeys.projectId, projectId), ofKey, isNotNull(idempotencyKeys.secretCiphertext)))
 }

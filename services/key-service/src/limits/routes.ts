@@ -2,6 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { Catalogue } from '@keygate/api-catalog'
 import { RedisStore, StoreUnavailableError, type RedisConnection } from '@keygate/rate-limit'
 import { ProblemError } from '@keygate/service-kit'
+import { whileStill } from '../access/still.ts'
 import { recordAudit } from '../audit/audit-log.ts'
 import type { Database } from '../db/database.ts'
 import { keyNotFound } from '../errors.ts'
@@ -40,12 +41,14 @@ export const limitRoutes: FastifyPluginAsyncTypebox<LimitRoutesOptions> = async 
       response: { 204: noContent }
     }
   }, async (request, reply) => {
-    await database.transaction(async tx => {
+    const context = contextOf(request)
+    await whileStill(database, context, async tx => {
       const key = await findLimitedKey(tx, request.params)
       if (key === undefined) throw keyNotFound()
       const limits = applicableLimits(key, catalogue).filter(isOfKeyAlone)
-      await recordAudit(tx, contextOf(request), { action: 'limit.reset', projectId: key.projectId, keyId: key.keyId, details: { policies: limits.map(({ policy }) => policy.name) } })
-      // Last, and before the commit: what Redis has not forgotten is not written down as forgotten.
+      await recordAudit(tx, context, { action: 'limit.reset', projectId: key.projectId, keyId: key.keyId, details: { policies: limits.map(({ policy }) => policy.name) } })
+      // Last, and before the commit: what Redis has not forgotten is not written down as forgotten. A commit that is lost leaves
+      // counters at nothing and the caller with a 503, who asks again and is then written down.
       if (limits.length > 0) await orUnavailable(store.reset(limits))
     })
     return await reply.code(204).send()

@@ -1,3 +1,4 @@
+import { whileStill } from '../access/still.ts'
 import { recordAudit, type AuditEntry, type ChangeContext } from '../audit/audit-log.ts'
 import type { Database, Executor } from '../db/database.ts'
 import { appendToOutbox, type RaisedVersion } from './outbox.ts'
@@ -15,11 +16,11 @@ export type MakeChange = <T>(context: ChangeContext, work: (tx: Executor) => Pro
  * The one way to change what admission depends on (design.md section 5): rows, versions, audit and outbox in one transaction,
  * then Redis, then the answer.
  *
- * `work` must begin by raising a version, which locks the row: later reads of the transaction see what it decides about.
+ * First of all the right to it is judged again. `work` must begin by raising a version, which locks the row: later reads of the transaction see what it decides about.
  */
 export function createChangeMaker (database: Database, relay: Relay): MakeChange {
   return async (context, work) => {
-    const { value, rows } = await database.transaction(async tx => {
+    const { value, rows } = await whileStill(database, context, async tx => {
       const { value, audit, raised } = await work(tx)
       await recordAudit(tx, context, audit)
       return { value, rows: await appendToOutbox(tx, raised) }

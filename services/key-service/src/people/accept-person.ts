@@ -9,7 +9,7 @@ import { parseEmail } from './email.ts'
  */
 export function acceptPerson ({ email, name }: { email: string, name?: string | undefined }): { email: string, name: string } {
   const address = parseEmail(email)
-  const parsed = parseName(name ?? email.trim().split('@', 1)[0]?.slice(0, 100) ?? '')
+  const parsed = parseName(name ?? [...email.trim().split('@', 1)[0] ?? ''].slice(0, 100).join(''))
   if ('email' in address && 'name' in parsed) return { ...address, ...parsed }
   throw unacceptable([
     ...'fault' in address ? [{ pointer: '/email', message: address.fault }] : [],

@@ -16,9 +16,13 @@ export async function findAccount (db: Executor, email: string): Promise<Account
   return found
 }
 
-/** An account that can sign in once it has a password; of two that are made at once for one address, one is `found`. */
-export async function findOrCreateAccount (tx: Executor, { email, name, createdBy }: Omit<Account, 'id'> & { createdBy: string }): Promise<Account & { isNew: boolean }> {
-  const [made] = await tx.insert(users).values({ id: generateId('usr'), email, name, createdBy }).onConflictDoNothing().returning(columns)
+/**
+ * An account that can sign in once it has a password; of two that are made at once for one address, one is `found`.
+ *
+ * @param vouchedBy for a new one: who says that it is the person of this address; null: the host.
+ */
+export async function findOrCreateAccount (tx: Executor, { email, name, createdBy, vouchedBy }: Omit<Account, 'id'> & { createdBy: string, vouchedBy: string | null }): Promise<Account & { isNew: boolean }> {
+  const [made] = await tx.insert(users).values({ id: generateId('usr'), email, name, createdBy, vouchedBy }).onConflictDoNothing().returning(columns)
   if (made === undefined) {
     const found = await findAccount(tx, email)
     if (found === undefined) throw new Error('the account was neither made nor found')

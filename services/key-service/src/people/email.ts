@@ -4,9 +4,12 @@ const shape = /^[^\s@\p{Cc}\p{Cf}\p{Cs}]+@[^\s@\p{Cc}\p{Cf}\p{Cs}]+$/u
 /** The longest address that SMTP can carry (RFC 5321, errata 1690). */
 const maximum = 254
 
-/** An e-mail address as it is stored and compared. Upper and lower case are the same person: nobody knows how they wrote it last year. */
+/**
+ * An e-mail address as it is stored and compared. Upper and lower case are the same person: nobody knows how they wrote it last year.
+ * Composed after that, for some letters have a composed form in lower case alone: what comes out is what comes out of itself.
+ */
 export function canonicalEmail (text: string): string {
-  return text.trim().normalize('NFC').toLowerCase()
+  return text.trim().toLowerCase().normalize('NFC')
 }
 
 export function parseEmail (text: string): { email: string } | { fault: string } {

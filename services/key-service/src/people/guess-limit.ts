@@ -7,7 +7,15 @@ export interface Guess { address: string, account: string | null }
 
 export interface GuessLimit {
   /**
+   * Refuses whoever may not guess now, before anything is done for them, and counts nothing.
+   *
+   * @param onLimited called for the first refusal of a window, over all processes.
+   * @throws {ProblemError} 429: too many were wrong.
+   */
+  check: (guess: Guess, onLimited: () => Promise<void>) => Promise<void>
+  /**
    * Does the comparison if there may be one. `work` resolves with undefined when the guess was wrong; only that is counted.
+   * So nothing may be in it that can fail for another reason: a fault would count as a wrong guess.
    *
    * @param onLimited called for the first refusal of a window, over all processes.
    * @throws {ProblemError} 429: too many were wrong.
@@ -38,31 +46,46 @@ export function createGuessLimit (redis: RedisConnection): GuessLimit {
     await store.reset(limits).catch((error: unknown) => { if (!(error instanceof StoreUnavailableError)) throw error })
   }
 
-  /** @returns for how long, in milliseconds; 0: there may be another one. */
-  async function blockedMs (ofAddress: LimitedBy, ofAccount: LimitedBy | undefined): Promise<number> {
-    const total = await limiter.decideAnyway({ cost: 0, limits: [ofAddress] })
-    if ('resetMs' in total && total.remaining === 0) return total.resetMs
-    if (ofAccount === undefined) return 0
-    const own = await limiter.decideAnyway({ cost: 1, limits: [ofAccount] })
+  /** @returns for how long nothing is left, in milliseconds; 0: something is. */
+  async function usedUpMs (limit: LimitedBy): Promise<number> {
+    const now = await limiter.decideAnyway({ cost: 0, limits: [limit] })
+    return 'resetMs' in now && now.remaining === 0 ? now.resetMs : 0
+  }
+
+  async function chargedOrMs (limit: LimitedBy): Promise<number> {
+    const own = await limiter.decideAnyway({ cost: 1, limits: [limit] })
     return own.outcome === 'limited' ? own.retryAfterMs : 0
   }
 
+  async function refuse ({ address, account }: Guess, blockedMs: number, onLimited: () => Promise<void>): Promise<void> {
+    if (blockedMs === 0) return
+    const network = networkOf(address)
+    const told = await limiter.decideAnyway({ cost: 1, limits: [limitOf(policies.told, network, JSON.stringify([network, account]))] })
+    if (told.outcome === 'admitted') await onLimited()
+    throw tooManyGuesses(blockedMs)
+  }
+
   return {
-    attempt: async ({ address, account }, work, onLimited) => {
-      const network = networkOf(address)
-      const ofAddress = limitOf(policies.address, network, network)
-      const ofAccount = account === null ? undefined : limitOf(policies.account, network, JSON.stringify([network, account]))
-      const blocked = await blockedMs(ofAddress, ofAccount)
-      if (blocked > 0) {
-        const told = await limiter.decideAnyway({ cost: 1, limits: [limitOf(policies.told, network, JSON.stringify([network, account]))] })
-        if (told.outcome === 'admitted') await onLimited()
-        throw tooManyGuesses(blocked)
-      }
+    check: async (guess, onLimited) => {
+      const { ofAddress, ofAccount } = limitsOf(guess)
+      await refuse(guess, await usedUpMs(ofAddress) || (ofAccount === undefined ? 0 : await usedUpMs(ofAccount)), onLimited)
+    },
+    attempt: async (guess, work, onLimited) => {
+      const { ofAddress, ofAccount } = limitsOf(guess)
+      await refuse(guess, await usedUpMs(ofAddress) || (ofAccount === undefined ? 0 : await chargedOrMs(ofAccount)), onLimited)
       const result = await work()
       if (result === undefined) await limiter.decideAnyway({ cost: 1, limits: [ofAddress] })
       else if (ofAccount !== undefined) await forget([ofAccount])
       return result
     }
+  }
+}
+
+function limitsOf ({ address, account }: Guess): { ofAddress: LimitedBy, ofAccount: LimitedBy | undefined } {
+  const network = networkOf(address)
+  return {
+    ofAddress: limitOf(policies.address, network, network),
+    ofAccount: account === null ? undefined : limitOf(policies.account, network, JSON.stringify([network, account]))
   }
 }
 

@@ -36,9 +36,10 @@ export async function listOperators (db: Executor, page: Page): Promise<{ data: 
   return { data: found.slice(0, page.limit).map(operatorOf), nextCursor: next(found, page.limit) }
 }
 
-/** Locks the project's row against other changes of its members; false: there is no such project. */
+/** Keeps out other changes of the project's members, and nothing else: see the order of locks in `access/still.ts`. False: there is no such project. */
 export async function holdMembership (tx: Executor, projectId: string): Promise<boolean> {
-  return (await tx.select({ id: projects.id }).from(projects).where(and(eq(projects.id, projectId), sql`${projects.deletedAt} IS NULL`)).for('no key update')).length > 0
+  await tx.execute(sql`SELECT pg_advisory_xact_lock(hashtextextended(${`members:${projectId}`}, 0))`)
+  return (await tx.select({ id: projects.id }).from(projects).where(and(eq(projects.id, projectId), sql`${projects.deletedAt} IS NULL`))).length > 0
 }
 
 const sort = 'since'

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { Database } from '../db/database.ts'
 import { projectNotFound } from '../errors.ts'
-import { callerOf, contextOf } from '../plugins/authentication.ts'
+import { callerOf, contextOf, requireRecentPassword } from '../plugins/authentication.ts'
 import { hasProject } from '../projects/queries.ts'
 import { NoSettings, ProjectParams, noContent } from '../schemas.ts'
 import { listMembers } from './member-queries.ts'
@@ -31,6 +31,7 @@ export const memberRoutes: FastifyPluginAsyncTypebox<MemberRoutesOptions> = asyn
     config: { permission: 'members:write', problems: [404, 409, 422] },
     schema: { tags, operationId: 'addMember', summary: 'Add a person; for an e-mail address that is new here the answer carries an invitation, this once', params: ProjectParams, body: AddMember, response: { 201: InvitedMember } }
   }, async (request, reply) => {
+    requireRecentPassword(callerOf(request))
     const member = await commands.add(contextOf(request), callerOf(request), request.params.projectId, request.body)
     return await reply.code(201).header('cache-control', 'no-store').send(member)
   })
@@ -38,7 +39,10 @@ export const memberRoutes: FastifyPluginAsyncTypebox<MemberRoutesOptions> = asyn
   app.patch(item, {
     config: { permission: 'members:write', problems: [404, 409, 422] },
     schema: { tags, operationId: 'editMember', summary: 'Change a member\'s role', params: MemberParams, body: EditMember, response: { 200: { $ref: 'Member#' } } }
-  }, async request => await commands.edit(contextOf(request), callerOf(request), request.params.projectId, request.params.userId, request.body.role))
+  }, async request => {
+    requireRecentPassword(callerOf(request))
+    return await commands.edit(contextOf(request), callerOf(request), request.params.projectId, request.params.userId, request.body.role)
+  })
 
   app.delete(item, {
     config: { permission: 'members:write', bodyIsOptional: true, problems: [404, 409] },
@@ -52,6 +56,7 @@ export const memberRoutes: FastifyPluginAsyncTypebox<MemberRoutesOptions> = asyn
     config: { permission: 'members:write', bodyIsOptional: true, problems: [404, 409] },
     schema: { tags, operationId: 'inviteMember', summary: 'Make a new invitation for somebody who never had a password; the earlier one ends', params: MemberParams, body: NoSettings, response: { 200: Invitation } }
   }, async (request, reply) => {
+    requireRecentPassword(callerOf(request))
     const invitation = await commands.invite(contextOf(request), callerOf(request), request.params.projectId, request.params.userId)
     return await reply.header('cache-control', 'no-store').send(invitation)
   })

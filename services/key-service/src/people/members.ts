@@ -1,18 +1,21 @@
-import { and, eq, sql } from 'drizzle-orm'
+import { and, eq } from 'drizzle-orm'
 import type { Caller } from '../access/caller.ts'
 import { grantedBy } from '../access/grants.ts'
 import type { MemberRole, Permission } from '../access/permissions.ts'
+import { withRefusalsRecorded } from '../access/refusals.ts'
 import { grantable, rightsOf } from '../access/rights.ts'
 import { recordAudit, type AuditEntry, type ChangeContext } from '../audit/audit-log.ts'
 import type { Database, Executor } from '../db/database.ts'
-import { members } from '../db/schema.ts'
+import { members, passwords } from '../db/schema.ts'
 import { conflict, forbidden, memberNotFound, projectNotFound } from '../errors.ts'
+import { holdProject } from '../keys/repository.ts'
 import { endUnfoundedTokens, holdServiceToken } from '../service-tokens/repository.ts'
 import { findOrCreateAccount, hasPassword, hasRightsElsewhere } from './accounts.ts'
 import { acceptPerson } from './accept-person.ts'
 import { findMember, holdMembership } from './member-queries.ts'
-import { endLinksOfUnclaimed, lifetimes, makeLink, type OneTimeLink } from './one-time-links.ts'
+import { lifetimes, makeLink, type OneTimeLink } from './one-time-links.ts'
 import type { AddMember, Member } from './schemas.ts'
+import { giverOf, holdAccount, requireVouched, vouch } from './vouching.ts'
 
 export interface AddedMember extends Member { invitation?: OneTimeLink }
 
@@ -22,23 +25,26 @@ type Work<T> = (tx: Executor, projectId: string) => Promise<{ value: T, action: 
 export function createMemberCommands ({ database, publicUrl }: { database: Database, publicUrl: string }) {
   async function change<T> (context: ChangeContext, caller: Caller, project: string, work: Work<T>): Promise<T> {
     const projectId = project.toLowerCase()
-    return await database.transaction(async tx => {
+    const attempt = { permission: 'members:write', projectId } as const
+    return await withRefusalsRecorded(database, context, attempt, async () => await database.transaction(async tx => {
       if (!await holdMembership(tx, projectId)) throw projectNotFound()
-      await requireStill(tx, caller, { permission: 'members:write', projectId })
+      await requireStill(tx, caller, attempt)
       const { value, action, details } = await work(tx, projectId)
       const entry: AuditEntry = { action: `member.${action}`, projectId, keyId: null, details }
       await recordAudit(tx, context, entry)
       return value
-    })
+    }))
   }
 
   return {
     async add (context: ChangeContext, caller: Caller, project: string, body: AddMember): Promise<AddedMember> {
       const { email, name } = acceptPerson(body)
       return await change(context, caller, project, async (tx, projectId) => {
-        const account = await findOrCreateAccount(tx, { email, name, createdBy: context.actor.name })
+        const giver = await giverOf(tx, caller)
+        const account = await findOrCreateAccount(tx, { email, name, createdBy: context.actor.name, vouchedBy: giver.id })
+        const vouchedBy = await holdAccount(tx, account.id)
         await addMember(tx, { projectId, userId: account.id, role: body.role, addedBy: context.actor.name })
-        if (!account.isNew) await endLinksOfUnclaimed(tx, account.id)
+        requireVouched(vouchedBy, giver.id)
         const invitation = account.isNew ? { invitation: await makeLink(tx, account.id, { publicUrl, lifetimeMs: lifetimes.invitation }) } : {}
         return {
           value: { ...await memberOf(tx, projectId, account.id), ...invitation },
@@ -52,7 +58,7 @@ export function createMemberCommands ({ database, publicUrl }: { database: Datab
       return await change(context, caller, project, async (tx, projectId) => {
         const before = await memberOf(tx, projectId, userId)
         await tx.update(members).set({ role }).where(rowOf(projectId, userId))
-        if (before.role === 'owner') await requireOwner(tx, projectId)
+        if (before.role === 'owner') await requireOwner(tx, projectId, before)
         const endedTokens = await endUnfoundedTokens(tx, userId)
         return { value: { ...before, role }, action: 'edit', details: { userId, from: before.role, to: role, endedTokens } }
       })
@@ -60,19 +66,21 @@ export function createMemberCommands ({ database, publicUrl }: { database: Datab
 
     async remove (context: ChangeContext, caller: Caller, project: string, userId: string): Promise<void> {
       await change(context, caller, project, async (tx, projectId) => {
-        const { role } = await memberOf(tx, projectId, userId)
+        const before = await memberOf(tx, projectId, userId)
         await tx.delete(members).where(rowOf(projectId, userId))
-        if (role === 'owner') await requireOwner(tx, projectId)
-        return { value: undefined, action: 'remove', details: { userId, role, endedTokens: await endUnfoundedTokens(tx, userId) } }
+        if (before.role === 'owner') await requireOwner(tx, projectId, before)
+        return { value: undefined, action: 'remove', details: { userId, role: before.role, endedTokens: await endUnfoundedTokens(tx, userId) } }
       })
     },
 
-    /** For somebody who lost the invitation. Whoever has the link gets the account, so it must open nothing but this project. */
+    /** For somebody who lost the invitation. Whoever has the link gets the account, so it must open nothing but this project, and who makes it vouches. */
     async invite (context: ChangeContext, caller: Caller, project: string, userId: string): Promise<OneTimeLink> {
       return await change(context, caller, project, async (tx, projectId) => {
         await memberOf(tx, projectId, userId)
+        await holdAccount(tx, userId)
         if (await hasPassword(tx, userId)) throw conflict('already_joined', 'This person has a password. Who forgot it asks whoever runs this installation for a new link.')
         if (await hasRightsElsewhere(tx, userId, projectId)) throw conflict('belongs_elsewhere', 'This person belongs to other projects too, or is an operator. Whoever runs this installation makes the link: key-service\'s command "people link".')
+        await vouch(tx, userId, (await giverOf(tx, caller)).id)
         return { value: await makeLink(tx, userId, { publicUrl, lifetimeMs: lifetimes.invitation }), action: 'invite', details: { userId } }
       })
     }
@@ -81,8 +89,9 @@ export function createMemberCommands ({ database, publicUrl }: { database: Datab
 
 export type MemberCommands = ReturnType<typeof createMemberCommands>
 
-/** @throws {ProblemError} 409 for somebody who is one already. */
+/** @throws {ProblemError} 409 for somebody who is one already; 404 for a project that is being deleted. */
 export async function addMember (tx: Executor, member: typeof members.$inferInsert): Promise<void> {
+  if (await holdProject(tx, member.projectId) === undefined) throw projectNotFound()
   const added = await tx.insert(members).values(member).onConflictDoNothing().returning({ userId: members.userId })
   if (added.length === 0) throw conflict('member_exists', 'This person is a member of the project already. Change the role instead.')
 }
@@ -105,8 +114,14 @@ async function memberOf (tx: Executor, projectId: string, userId: string): Promi
   return found
 }
 
-/** A project with members has somebody who can let others in; one without belongs to service tokens. */
-async function requireOwner (tx: Executor, projectId: string): Promise<void> {
-  const owners = await tx.select({ one: sql`1` }).from(members).where(and(eq(members.projectId, projectId), eq(members.role, 'owner'))).limit(1)
-  if (owners.length === 0) throw conflict('last_owner', 'This is the last owner of the project. Make another member an owner first.')
+/**
+ * A project with members has somebody who can let others in; one without belongs to service tokens. Who was invited and has no
+ * password yet cannot: the last one who can sign in stays, too.
+ *
+ * @param before the owner who has just ceased to be one.
+ */
+async function requireOwner (tx: Executor, projectId: string, before: Pick<Member, 'hasPassword'>): Promise<void> {
+  const owners = await tx.select({ digest: passwords.hash }).from(members).leftJoin(passwords, eq(passwords.userId, members.userId)).where(and(eq(members.projectId, projectId), eq(members.role, 'owner')))
+  const left = before.hasPassword ? owners.filter(({ digest }) => digest !== null) : owners
+  if (left.length === 0) throw conflict('last_owner', 'This is the last owner of the project who can sign in. Make another member who has a password an owner first.')
 }

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { digestSecret } from '@keygate/api-key'
 import { and, eq, gt, sql } from 'drizzle-orm'
 import type { Executor } from '../db/database.ts'
-import { oneTimeLinks, passwords } from '../db/schema.ts'
+import { oneTimeLinks } from '../db/schema.ts'
 
 /** Shown once, to whoever made it. */
 export interface OneTimeLink { url: string, expiresAt: string }
@@ -45,12 +45,4 @@ export async function takeLink (tx: Executor, token: string): Promise<string | u
 
 export async function endLinks (tx: Executor, userId: string): Promise<void> {
   await tx.delete(oneTimeLinks).where(eq(oneTimeLinks.userId, userId))
-}
-
-/**
- * Ends the links of an account that nobody has signed in to: it gets a right from somebody else than the one who invited it, and
- * who has the invitation must not come by that right. From now on only the command line makes a link for it.
- */
-export async function endLinksOfUnclaimed (tx: Executor, userId: string): Promise<void> {
-  await tx.delete(oneTimeLinks).where(and(eq(oneTimeLinks.userId, userId), sql`NOT EXISTS (SELECT 1 FROM ${passwords} WHERE ${passwords.userId} = ${userId})`))
 }

@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { Database } from '../db/database.ts'
-import { callerOf, contextOf } from '../plugins/authentication.ts'
+import { callerOf, contextOf, requireRecentPassword } from '../plugins/authentication.ts'
 import { noContent } from '../schemas.ts'
 import { listOperators } from './member-queries.ts'
 import type { OperatorCommands } from './operators.ts'
@@ -19,7 +19,10 @@ export const operatorRoutes: FastifyPluginAsyncTypebox<OperatorRoutesOptions> = 
   app.post('/operators', {
     config: { permission: 'operators:write', problems: [409, 422] },
     schema: { tags, operationId: 'addOperator', summary: 'Make a person who has an account an operator', body: AddOperator, response: { 201: { $ref: 'Operator#' } } }
-  }, async (request, reply) => await reply.code(201).send(await commands.add(contextOf(request), callerOf(request), request.body.email)))
+  }, async (request, reply) => {
+    requireRecentPassword(callerOf(request))
+    return await reply.code(201).send(await commands.add(contextOf(request), callerOf(request), request.body.email))
+  })
 
   app.delete('/operators/:userId', {
     config: { permission: 'operators:write', bodyIsOptional: true, problems: [404, 409] },

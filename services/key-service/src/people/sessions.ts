@@ -11,7 +11,8 @@ export interface SessionLimits { idleMs: number, absoluteMs: number }
 
 const shape = /^[\w-]{43}$/
 const milliseconds = (ms: number) => sql`(${ms}::float8 * interval '1 millisecond')`
-const isOver = ({ idleMs, absoluteMs }: SessionLimits) =>
+/** An SQL condition on a row of `sessions`. */
+export const isOver = ({ idleMs, absoluteMs }: SessionLimits) =>
   sql`(${sessions.lastSeenAt} <= now() - ${milliseconds(idleMs)} OR ${sessions.createdAt} <= now() - ${milliseconds(absoluteMs)})`
 
 /** Begins a session; what is returned goes into the cookie and stands nowhere else. */
@@ -56,9 +57,10 @@ function isToBeNoted ({ idleMs }: SessionLimits) {
   return sql`${sessions.lastSeenAt} < now() - ${milliseconds(Math.min(60_000, idleMs / 10))}`
 }
 
-/** The password was given again. */
-export async function renewAuthentication (db: Executor, digest: string): Promise<void> {
-  await db.update(sessions).set({ authenticatedAt: sql`now()` }).where(eq(sessions.digest, digest))
+/** The password was given again; false: the session has ended meanwhile. */
+export async function renewAuthentication (db: Executor, digest: string): Promise<boolean> {
+  const renewed = await db.update(sessions).set({ authenticatedAt: sql`now()` }).where(eq(sessions.digest, digest)).returning({ userId: sessions.userId })
+  return renewed.length > 0
 }
 
 /** @param digest of what the cookie holds. */

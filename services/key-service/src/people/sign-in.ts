@@ -2,10 +2,11 @@ import { digestSecret } from '@keygate/api-key'
 import type { PersonCaller } from '../access/caller.ts'
 import { recordAlone, recordAudit, type Actor, type AuditEntry, type ChangeContext } from '../audit/audit-log.ts'
 import type { Database, Executor } from '../db/database.ts'
-import { linkNotValid, signInFailed, unacceptable, wrongPassword } from '../errors.ts'
+import { linkNotValid, signInFailed, unacceptable, unauthenticated, wrongPassword } from '../errors.ts'
 import { findCredentials, holdDigest, putPassword, replaceDigest } from './accounts.ts'
 import { canonicalEmail } from './email.ts'
 import type { GuessLimit } from './guess-limit.ts'
+import { networkOf } from './network.ts'
 import { endLinks, findLink, takeLink } from './one-time-links.ts'
 import { digestPassword, isCurrentDigest, matchesPassword } from './password-digest.ts'
 import { faultOfPassword } from './password-text.ts'
@@ -26,12 +27,26 @@ const event = (action: string, details: Record<string, unknown>): AuditEntry => 
 
 /** Everything about passwords and sessions. A password is compared only in its turn and only if the guess limit allows it. */
 export function createSignIn ({ database, guesses, sessionLimits }: SignInParts) {
-  const inTurn = createTurns({ atOnce: 2, waiting: 20 })
+  const inTurn = createTurns({ atOnce: 2, waiting: 20, each: 8 })
 
-  /** @returns what `work` found; undefined: the guess was wrong, which is counted. */
-  async function guess<T> ({ address, requestId }: Visitor, account: string | null, work: () => Promise<T | undefined>): Promise<T | undefined> {
+  /**
+   * Whoever has guessed too often takes nobody's turn. What is compared with is found before the guess is charged: a fault of the
+   * database is not a wrong password.
+   *
+   * @returns what `compare` found; undefined: the guess was wrong, which is counted.
+   */
+  async function guess<F, T> ({ address, requestId }: Visitor, account: string | null, find: (db: Executor) => Promise<F>, compare: (found: F) => Promise<T | undefined>): Promise<T | undefined> {
     const onLimited = async () => { await recordAlone(database, { actor: nobody, requestId }, event('sign-in.limited', { address, account: await accountOf(account) })) }
-    return await inTurn(async () => await guesses.attempt({ address, account }, work, onLimited))
+    await guesses.check({ address, account }, onLimited)
+    return await inTurn(networkOf(address), async () => {
+      const found = await database.run(find)
+      return await guesses.attempt({ address, account }, async () => await compare(found), onLimited)
+    })
+  }
+
+  /** @param account as it was typed; null: it was a link, whose token is never written down. */
+  async function failed ({ address, requestId }: Visitor, account: string | null): Promise<void> {
+    await recordAlone(database, { actor: nobody, requestId }, event('sign-in.failed', { address, account: await accountOf(account), by: account === null ? 'link' : 'password' }))
   }
 
   /** What was typed as an address may be anything, a password too: only that of an account that there is gets into the audit trail. */
@@ -53,23 +68,23 @@ export function createSignIn ({ database, guesses, sessionLimits }: SignInParts)
   return {
     async signIn (visitor: Visitor, { email, password }: { email: string, password: string }): Promise<NewSession> {
       const address = canonicalEmail(email)
-      const known = await guess(visitor, address, async () => {
-        const found = await database.run(async db => await findCredentials(db, address))
+      const known = await guess(visitor, address, async db => await findCredentials(db, address), async found => {
         const isRight = await matchesPassword(password, found?.digest ?? null)
         if (!isRight || found === undefined || found.digest === null) return undefined
         return { id: found.id, digest: found.digest, newer: isCurrentDigest(found.digest) ? undefined : await digestPassword(password) }
       })
-      if (known === undefined) {
-        await recordAlone(database, { actor: nobody, requestId: visitor.requestId }, event('sign-in.failed', { address: visitor.address, account: await accountOf(address) }))
-        throw signInFailed()
-      }
-      return await database.transaction(async tx => {
-        // The password may have been replaced while it was compared, which ends all sessions: none begins with the old one then.
-        const isStill = known.newer === undefined ? await holdDigest(tx, known.id, known.digest) : await replaceDigest(tx, known.id, { from: known.digest, to: known.newer })
-        if (!isStill) throw signInFailed()
-        await prune(tx, sessionLimits)
-        return await begin(tx, known.id, visitor, 'sign-in')
-      })
+      const begun = known === undefined
+        ? undefined
+        : await database.transaction(async tx => {
+          // The password may have been replaced while it was compared, which ends all sessions: none begins with the old one then.
+          const isStill = known.newer === undefined ? await holdDigest(tx, known.id, known.digest) : await replaceDigest(tx, known.id, { from: known.digest, to: known.newer })
+          if (!isStill) return undefined
+          await prune(tx, sessionLimits)
+          return await begin(tx, known.id, visitor, 'sign-in')
+        })
+      if (begun !== undefined) return begun
+      await failed(visitor, address)
+      throw signInFailed()
     },
 
     async signOut (context: ChangeContext, { session }: PersonCaller): Promise<void> {
@@ -82,48 +97,47 @@ export function createSignIn ({ database, guesses, sessionLimits }: SignInParts)
     /** By a one-time link. Every session of the person ends: whoever forgot the password may not be the only one who knew it. */
     async setPassword (visitor: Visitor, { token, password }: { token: string, password: string }): Promise<NewSession> {
       requireGoodPassword(password, '/password')
-      const digest = await guess(visitor, null, async () => {
-        const userId = await database.run(async db => await findLink(db, token))
-        return userId === undefined ? undefined : await digestPassword(password)
-      })
-      if (digest === undefined) throw linkNotValid()
-      return await database.transaction(async tx => {
-        const userId = await takeLink(tx, token)
-        if (userId === undefined) throw linkNotValid()
-        await putPassword(tx, userId, digest)
-        await endLinks(tx, userId)
-        await endSessionsOf(tx, userId)
-        return await begin(tx, userId, visitor, 'password.set')
-      })
+      const digest = await guess(visitor, null, async db => await findLink(db, token), async userId => userId === undefined ? undefined : await digestPassword(password))
+      const begun = digest === undefined
+        ? undefined
+        : await database.transaction(async tx => {
+          const userId = await takeLink(tx, token)
+          if (userId === undefined) return undefined
+          await putPassword(tx, userId, digest)
+          await endLinks(tx, userId)
+          await endSessionsOf(tx, userId)
+          return await begin(tx, userId, visitor, 'password.set')
+        })
+      if (begun !== undefined) return begun
+      await failed(visitor, null)
+      throw linkNotValid()
     },
 
     /** Every other session ends, and this one gets a new id. */
     async changePassword (visitor: Visitor, person: PersonCaller, { currentPassword, newPassword }: { currentPassword: string, newPassword: string }): Promise<NewSession> {
       requireGoodPassword(newPassword, '/newPassword')
-      const digests = await guess(visitor, person.email, async () => {
-        const from = await rightDigest(person, currentPassword)
+      const digests = await guess(visitor, person.email, credentialsOf(person), async found => {
+        const from = await rightDigest(found, currentPassword)
         return from === undefined ? undefined : { from, to: await digestPassword(newPassword) }
       })
-      if (digests === undefined) throw await refused(visitor, person, '/currentPassword')
-      return await database.transaction(async tx => {
-        if (!await replaceDigest(tx, person.id, digests)) throw wrongPassword('/currentPassword')
-        await endLinks(tx, person.id)
-        await endSessionsOf(tx, person.id)
-        return await begin(tx, person.id, visitor, 'password.change')
-      })
+      const begun = digests === undefined
+        ? undefined
+        : await database.transaction(async tx => {
+          if (!await replaceDigest(tx, person.id, digests)) return undefined
+          await endLinks(tx, person.id)
+          await endSessionsOf(tx, person.id)
+          return await begin(tx, person.id, visitor, 'password.change')
+        })
+      if (begun !== undefined) return begun
+      throw await refused(visitor, person, '/currentPassword')
     },
 
     /** The password once more, for what wants a recent one. */
     async confirm (visitor: Visitor, person: PersonCaller, password: string): Promise<void> {
-      const digest = await guess(visitor, person.email, async () => await rightDigest(person, password))
+      const digest = await guess(visitor, person.email, credentialsOf(person), async found => await rightDigest(found, password))
       if (digest === undefined) throw await refused(visitor, person, '/password')
-      await database.run(async db => { await renewAuthentication(db, person.session) })
+      if (!await database.run(async db => await renewAuthentication(db, person.session))) throw unauthenticated()
     }
-  }
-
-  async function rightDigest ({ email }: PersonCaller, password: string): Promise<string | undefined> {
-    const digest = (await database.run(async db => await findCredentials(db, email)))?.digest ?? null
-    return await matchesPassword(password, digest) && digest !== null ? digest : undefined
   }
 
   async function refused (visitor: Visitor, person: PersonCaller, pointer: string) {
@@ -133,6 +147,13 @@ export function createSignIn ({ database, guesses, sessionLimits }: SignInParts)
 }
 
 export type SignInCommands = ReturnType<typeof createSignIn>
+
+const credentialsOf = ({ email }: PersonCaller) => async (db: Executor) => await findCredentials(db, email)
+
+async function rightDigest (found: { digest: string | null } | undefined, password: string): Promise<string | undefined> {
+  const digest = found?.digest ?? null
+  return await matchesPassword(password, digest) && digest !== null ? digest : undefined
+}
 
 function requireGoodPassword (password: string, pointer: string): void {
   const fault = faultOfPassword(password)

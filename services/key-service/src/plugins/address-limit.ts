@@ -4,6 +4,17 @@ import { ProblemError } from '@keygate/service-kit'
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 
+declare module 'fastify' {
+  interface FastifyInstance {
+    /**
+     * Counts what only gateways may ask of somebody who may not: to be called before the refusal.
+     *
+     * @throws {ProblemError} 429: there were too many requests from this address.
+     */
+    countRefused: (request: FastifyRequest) => Promise<void>
+  }
+}
+
 /** `limit` requests per address and minute. Every scope of an app shares one limiter. */
 export interface AddressLimitOptions { limiter: Limiter, limit: number }
 
@@ -25,7 +36,8 @@ class CountedAlone extends Error {
 
 /**
  * Counts requests per address (an IPv6 address by its /64) in the window that all replicas share, before anything is looked up for
- * them: guessing tokens ends here. What only gateways may ask is not counted, whoever asks (`keys:verify`).
+ * them: guessing tokens ends here. What only gateways may ask (`keys:verify`) is counted when it is known that nobody may who asks:
+ * a gateway is never held up by what else comes from its address.
  *
  * Without Redis each process counts alone, and no RateLimit field claims a shared count.
  */
@@ -61,19 +73,29 @@ export const addressLimit = fp<AddressLimitOptions>(async (app, { limiter, limit
   }
 
   app.addHook('onRequest', async (request, reply) => {
-    if (request.routeOptions.config.permission === 'keys:verify') return
+    if (isOfGateways(request)) return
     const { headers, isAdmitted } = await count(request)
     reply.headers(headers)
     if (!isAdmitted) throw tooManyRequests()
   })
+
+  app.decorate('countRefused', async request => {
+    if (!isOfGateways(request)) return
+    const { headers, isAdmitted } = await count(request)
+    if (!isAdmitted) throw tooManyRequests(headers)
+  })
 }, { name: 'address-limit' })
 
-function tooManyRequests (): ProblemError {
+function isOfGateways (request: FastifyRequest): boolean {
+  return request.routeOptions.config.permission === 'keys:verify'
+}
+
+function tooManyRequests (headers: Record<string, string> = {}): ProblemError {
   return new ProblemError({
     status: 429,
     code: 'too_many_requests',
     detail: 'There were too many requests from this address in the last minute. Wait for as long as Retry-After says.',
     type: 'https://iana.org/assignments/http-problem-types#quota-exceeded',
     'violated-policies': ['requests']
-  })
+  }, headers)
 }

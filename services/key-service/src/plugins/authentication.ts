@@ -4,6 +4,7 @@ import type { Caller, PersonCaller } from '../access/caller.ts'
 import { grantedBy } from '../access/grants.ts'
 import { judge, sees } from '../access/judge.ts'
 import type { Permission } from '../access/permissions.ts'
+import type { Basis } from '../access/still.ts'
 import { recordAlone, type ChangeContext } from '../audit/audit-log.ts'
 import type { Database } from '../db/database.ts'
 import { confirmationRequired, forbidden, keyNotFound, onlyForPeople, projectNotFound, unauthenticated } from '../errors.ts'
@@ -16,10 +17,12 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** What a caller must be permitted to use the route. */
     permission?: Permission
+    /** Beside the permission, of what shows a secret again: see `requireRecentPassword`. */
+    recentPassword?: boolean
     /** Instead of a permission, for what everybody may do who is known: look at themselves, sign out. */
     access?: 'signed-in' | 'open'
   }
-  interface FastifyRequest { caller: Caller | null }
+  interface FastifyRequest { caller: Caller | null, basis: Basis | null }
 }
 
 export interface AuthenticationOptions { database: Database, sessionLimits: SessionLimits, requireSameSite: RequireSameSite }
@@ -40,6 +43,7 @@ const confirmationMs = 10 * 60_000
  */
 export const authentication = fp<AuthenticationOptions>(async (app, { database, sessionLimits, requireSameSite }) => {
   app.decorateRequest('caller', null)
+  app.decorateRequest('basis', null)
 
   app.addHook('onRoute', route => {
     const { permission, access } = route.config ?? {}
@@ -48,13 +52,21 @@ export const authentication = fp<AuthenticationOptions>(async (app, { database, 
 
   app.addHook('onRequest', async request => {
     const caller = await identify(request)
-    if (caller === undefined) throw unauthenticated()
+    if (caller === undefined) {
+      await app.countRefused(request)
+      throw unauthenticated()
+    }
     request.caller = caller
-    const { permission } = request.routeOptions.config
+    const { permission, recentPassword = false } = request.routeOptions.config
     const address = addressOf(request.params as { projectId?: string, keyId?: string }, caller)
-    if (permission === undefined || judge(caller, permission, address.projectId) === 'allowed') return
-    await recordAlone(database, contextOf(request), { action: 'permission.refused', ...address, details: { permission, method: request.method, route: request.routeOptions.url ?? null } })
-    throw forbidden(permission, grantedBy(permission))
+    if (permission === undefined) return
+    request.basis = { caller, permission, ...address, sessionLimits }
+    const isAllowed = judge(caller, permission, address.projectId) === 'allowed'
+    if (isAllowed && !(recentPassword && isUnconfirmed(caller))) return
+    const refusal = isAllowed ? confirmationRequired() : forbidden(permission, grantedBy(permission))
+    await app.countRefused(request)
+    await recordAlone(database, contextOf(request), { action: 'permission.refused', ...address, details: { permission, method: request.method, route: request.routeOptions.url ?? null, code: refusal.problem.code } })
+    throw refusal
   })
 
   /** An Authorization header is what the sender chose to say; a cookie comes by itself, so it counts only without one, and from our own pages. */
@@ -97,10 +109,10 @@ export function personOf (request: FastifyRequest): PersonCaller {
   return caller
 }
 
-/** Who changes what in which request, for the audit trail. */
+/** Who changes what in which request and by which right, for the audit trail and for `access/still.ts`. */
 export function contextOf (request: FastifyRequest): ChangeContext {
   const { kind, id, name } = callerOf(request)
-  return { actor: { type: kind, id, name }, requestId: request.id }
+  return { actor: { type: kind, id, name }, requestId: request.id, ...request.basis !== null && { basis: request.basis } }
 }
 
 /** The one project that the caller is confined to; null: none. For look-ups that no path confines. */
@@ -114,5 +126,9 @@ export function boundProjectOf (caller: Caller): string | null {
  * @throws {ProblemError} 403 for a person who has not given the password in the last ten minutes. Service tokens have none to give.
  */
 export function requireRecentPassword (caller: Caller): void {
-  if (caller.kind === 'person' && caller.nowMs - caller.authenticatedMs > confirmationMs) throw confirmationRequired()
+  if (isUnconfirmed(caller)) throw confirmationRequired()
+}
+
+function isUnconfirmed (caller: Caller): boolean {
+  return caller.kind === 'person' && caller.nowMs - caller.authenticatedMs > confirmationMs
 }

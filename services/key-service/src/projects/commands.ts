@@ -10,8 +10,8 @@ import { forbidden, projectNotFound, unacceptable } from '../errors.ts'
 import type { Effect, MakeChange } from '../outbox/make-change.ts'
 import type { RaisedVersion } from '../outbox/outbox.ts'
 import { findAccount, type Account } from '../people/accounts.ts'
-import { addMember, requireStill } from '../people/members.ts'
-import { endLinksOfUnclaimed } from '../people/one-time-links.ts'
+import { addMember } from '../people/members.ts'
+import { giverOf, holdAccount, requireVouchedForOthers } from '../people/vouching.ts'
 import { acceptPolicies } from '../policies/accept-policies.ts'
 import { replacePolicies } from '../policies/repository.ts'
 import { checkVersion, type IfMatch } from '../preconditions.ts'
@@ -31,16 +31,12 @@ export function createProjectCommands (makeChange: MakeChange) {
       const { owner: email, ...settings } = body
       const { name = '', policies = null } = accept(settings)
       const { value: row, effect } = await makeChange(context, async tx => {
-        await requireStill(tx, caller, { permission: 'projects:create', projectId: null })
         const owner = await acceptOwner(tx, caller, email)
         const [created] = await tx.insert(projects).values({ name, createdBy: context.actor.name }).returning({ projectId: projects.id, version: projects.version })
         if (created === undefined) throw new Error('the insert returned no row')
         const { projectId, version } = created
         if (policies !== null) await replacePolicies(tx, { projectId, keyId: '*' }, policies)
-        if (owner !== undefined) {
-          await addMember(tx, { projectId, userId: owner.id, role: 'owner', addedBy: context.actor.name })
-          await endLinksOfUnclaimed(tx, owner.id)
-        }
+        if (owner !== undefined) await addMember(tx, { projectId, userId: owner.id, role: 'owner', addedBy: context.actor.name })
         return await finish(tx, 'create', { projectId, version }, { name, policies, owner: owner?.id ?? null })
       })
       return { row, effect }
@@ -90,7 +86,7 @@ async function finish (tx: Executor, action: string, raised: Raised, details: Re
 }
 
 /**
- * Whose the project will be. A person names somebody else, and no operator: who makes projects has no way into them. A service token
+ * Whose the project will be. A person names somebody else whom the host knows, and no operator: who makes projects has no way into them. A service token
  * may name an owner if it may write members, and otherwise makes a project that only service tokens see.
  */
 async function acceptOwner (tx: Executor, caller: Caller, email: string | undefined): Promise<Account | undefined> {
@@ -100,12 +96,14 @@ async function acceptOwner (tx: Executor, caller: Caller, email: string | undefi
   }
   if (caller.kind === 'token' && !caller.permissions.has('members:write')) throw forbidden('members:write', grantedBy('members:write'))
   const account = await findAccount(tx, email)
+  const vouchedBy = account === undefined ? null : await holdAccount(tx, account.id)
   const fault = account === undefined
     ? 'is not of a person who has an account here: key-service\'s command "people add" makes it'
     : account.id === caller.id
       ? 'must be somebody else: who makes projects does not own them'
       : (await rightsOf(tx, account.id)).isOperator ? 'is an operator\'s: operators own no projects that are made here' : undefined
   if (fault !== undefined) throw unacceptable([{ pointer: '/owner', message: fault }])
+  requireVouchedForOthers(vouchedBy, await giverOf(tx, caller))
   return account
 }
 

@@ -1,6 +1,7 @@
 import { and, eq, isNull, ne, sql } from 'drizzle-orm'
 import type { Executor } from '../db/database.ts'
 import { allowedHosts, keyLogging, keyScopes, keys, members, policies, projects, secrets } from '../db/schema.ts'
+import { eraseReplays } from '../keys/secrets.ts'
 import type { RaisedVersion } from '../outbox/outbox.ts'
 import { eraseRoles } from '../roles/repository.ts'
 import { endTokensOfProject } from '../service-tokens/repository.ts'
@@ -31,6 +32,7 @@ export async function eraseKeys (tx: Executor, projectId: string): Promise<Raise
     .where(and(eq(keys.projectId, projectId), ne(keys.status, 'deleted')))
     .returning({ projectId: keys.projectId, keyId: keys.id, version: keys.version })
   await tx.delete(secrets).where(eq(secrets.projectId, projectId))
+  await eraseReplays(tx, { projectId })
   await tx.delete(keyScopes).where(eq(keyScopes.projectId, projectId))
   await tx.delete(keyLogging).where(eq(keyLogging.projectId, projectId))
   await tx.delete(allowedHosts).where(eq(allowedHosts.projectId, projectId))

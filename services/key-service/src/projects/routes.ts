@@ -18,7 +18,7 @@ const item = '/projects/:projectId'
 
 export const projectRoutes: FastifyPluginAsyncTypebox<ProjectRoutesOptions> = async (app, { database, commands }) => {
   app.post('/projects', {
-    config: { permission: 'projects:create', problems: [422] },
+    config: { permission: 'projects:create', problems: [409, 422] },
     schema: { tags, operationId: 'createProject', summary: 'Create a project', body: CreateProject, response: { 201: project } }
   }, async (request, reply) => {
     const { row, effect } = await commands.create(contextOf(request), callerOf(request), request.body)

@@ -3,6 +3,7 @@ import type { Caller } from '../access/caller.ts'
 import { grantedBy } from '../access/grants.ts'
 import { sees } from '../access/judge.ts'
 import { ofInstallation, type Permission } from '../access/permissions.ts'
+import { withRefusalsRecorded } from '../access/refusals.ts'
 import { grantable, rightsOf } from '../access/rights.ts'
 import { recordAudit, type ChangeContext } from '../audit/audit-log.ts'
 import type { Database, Executor } from '../db/database.ts'
@@ -11,11 +12,11 @@ import { parseExpiry } from '../keys/expiry.ts'
 import { holdProject } from '../keys/repository.ts'
 import { parseName } from '../text.ts'
 import { holdVisibleToken } from './queries.ts'
-import { endServiceToken, holdServiceToken, insertServiceToken } from './repository.ts'
+import { endTokens, holdServiceToken, insertServiceToken } from './repository.ts'
 import type { CreateServiceToken, ServiceToken } from './schemas.ts'
 
 /** What whoever makes a token may give to it, for the project that it is for. */
-interface Maker { makerId: string | null, permissions: ReadonlySet<Permission>, expiresAt: Date | null }
+interface Maker { makerId: string | null, parentId: string | null, permissions: ReadonlySet<Permission>, expiresAt: Date | null }
 
 export interface MadeServiceToken { row: ServiceToken, token: string }
 
@@ -24,17 +25,18 @@ export function createServiceTokenCommands (database: Database) {
   return {
     async create (context: ChangeContext, caller: Caller, body: CreateServiceToken): Promise<MadeServiceToken> {
       const projectId = body.projectId?.toLowerCase() ?? null
-      return await database.transaction(async tx => {
+      const attempt = { permission: 'tokens:write', projectId, details: { permissions: body.permissions } } as const
+      return await withRefusalsRecorded(database, context, attempt, async () => await database.transaction(async tx => {
         if (projectId !== null && (!sees(caller, projectId) || await holdProject(tx, projectId) === undefined)) throw projectNotFound()
         const maker = await makerOf(tx, caller, projectId)
         requireGrantable(maker, body.permissions as Permission[], projectId)
         const { name, expiresAt } = acceptToken(body, { now: await clockOf(tx), latest: maker.expiresAt })
-        const { id, token } = await insertServiceToken(tx, { name, permissions: body.permissions as Permission[], projectId, expiresAt, makerId: maker.makerId, createdBy: context.actor.name })
+        const { id, token } = await insertServiceToken(tx, { name, permissions: body.permissions as Permission[], projectId, expiresAt, makerId: maker.makerId, parentId: maker.parentId, createdBy: context.actor.name })
         await recordAudit(tx, context, { action: 'token.create', projectId, keyId: null, details: { tokenId: id, name, permissions: body.permissions, expiresAt: expiresAt?.toISOString() ?? null } })
         const row = await holdVisibleToken(tx, caller, id)
         if (row === undefined) throw tokenNotFound()
         return { row, token }
-      })
+      }))
     },
 
     async remove (context: ChangeContext, caller: Caller, tokenId: string): Promise<void> {
@@ -42,8 +44,8 @@ export function createServiceTokenCommands (database: Database) {
         const found = await holdVisibleToken(tx, caller, tokenId)
         if (found === undefined) throw tokenNotFound()
         if (found.fromFile) throw conflict('token_from_file', `The token "${found.name}" stands in KEYGATE_SERVICE_TOKENS_FILE. Remove it there and start key-service again.`)
-        await endServiceToken(tx, tokenId)
-        await recordAudit(tx, context, { action: 'token.delete', projectId: found.projectId, keyId: null, details: { tokenId, name: found.name, permissions: found.permissions } })
+        const ended = await endTokens(tx, [tokenId])
+        await recordAudit(tx, context, { action: 'token.delete', projectId: found.projectId, keyId: null, details: { tokenId, name: found.name, permissions: found.permissions, endedTokens: ended.filter(id => id !== tokenId) } })
       })
     }
   }
@@ -51,13 +53,13 @@ export function createServiceTokenCommands (database: Database) {
 
 export type ServiceTokenCommands = ReturnType<typeof createServiceTokenCommands>
 
-/** A token that a token makes rests on the same person's rights, and ends no later. */
+/** A token that a token makes rests on the same person's rights, and ends with it at the latest. */
 async function makerOf (tx: Executor, caller: Caller, projectId: string | null): Promise<Maker> {
-  if (caller.kind === 'person') return { makerId: caller.id, permissions: grantable(await rightsOf(tx, caller.id), projectId), expiresAt: null }
+  if (caller.kind === 'person') return { makerId: caller.id, parentId: null, permissions: grantable(await rightsOf(tx, caller.id), projectId), expiresAt: null }
   const held = await holdServiceToken(tx, caller.id)
   if (held === undefined) throw unauthenticated()
   const isBeyond = held.projectId !== null && held.projectId !== projectId
-  return { makerId: held.makerId, permissions: new Set(isBeyond ? [] : held.permissions), expiresAt: held.expiresAt }
+  return { makerId: held.makerId, parentId: caller.id, permissions: new Set(isBeyond ? [] : held.permissions), expiresAt: held.expiresAt }
 }
 
 function requireGrantable (maker: Maker, permissions: Permission[], projectId: string | null): void {

@@ -1,11 +1,10 @@
 import { digestSecret, generateId, generateSecret, hintOf } from '@keygate/api-key'
-import { and, eq, gt, inArray, isNull, notInArray, or, sql } from 'drizzle-orm'
+import { and, eq, gt, inArray, isNull, or, sql } from 'drizzle-orm'
 import type { TokenCaller } from '../access/caller.ts'
 import type { Permission } from '../access/permissions.ts'
 import { grantable, rightsOf } from '../access/rights.ts'
 import type { Executor } from '../db/database.ts'
 import { serviceTokens } from '../db/schema.ts'
-import type { TokenEntry } from './tokens-file.ts'
 
 /** Not yet expired, by the database's clock: every process judges alike. */
 const isLive = or(isNull(serviceTokens.expiresAt), gt(serviceTokens.expiresAt, sql`now()`))
@@ -20,23 +19,18 @@ export async function findServiceToken (db: Executor, token: string): Promise<To
   return found === undefined ? undefined : { kind: 'token', ...found, permissions: new Set(found.permissions as Permission[]) }
 }
 
-/** Makes the file's tokens those that work: by name, so that a new token under an old name replaces the old one. Others of the file end. */
-export async function putFileTokens (tx: Executor, entries: TokenEntry[]): Promise<void> {
-  const names = entries.map(entry => entry.name)
-  await tx.delete(serviceTokens).where(and(eq(serviceTokens.fromFile, true), names.length === 0 ? undefined : notInArray(serviceTokens.name, names)))
-  // Two entries may have exchanged their tokens: the old digests step aside before the new ones are written.
-  await tx.update(serviceTokens).set({ digest: sql`'replaced ' || ${serviceTokens.id}` }).where(eq(serviceTokens.fromFile, true))
-  for (const { token, ...entry } of entries) {
-    const values = { ...entry, digest: digestSecret(token), fromFile: true }
-    await tx.insert(serviceTokens).values({ id: generateId('tok'), ...values }).onConflictDoUpdate({ target: serviceTokens.name, targetWhere: sql`from_file`, set: values })
-  }
-}
-
-/** What another token may be made of: the present state of a token, which cannot end before this transaction does. */
+/**
+ * What another token may be made of: the present state of a token, which cannot end before this transaction does. The rights of the
+ * person it rests on are held before the token itself: who takes them away ends the tokens afterwards, and finds all of them.
+ */
 export async function holdServiceToken (tx: Executor, id: string): Promise<{ permissions: Permission[], projectId: string | null, makerId: string | null, expiresAt: Date | null } | undefined> {
   const { permissions, projectId, makerId, expiresAt } = serviceTokens
+  const [found] = await tx.select({ makerId }).from(serviceTokens).where(eq(serviceTokens.id, id))
+  const rights = typeof found?.makerId === 'string' ? await rightsOf(tx, found.makerId) : null
   const [held] = await tx.select({ permissions, projectId, makerId, expiresAt }).from(serviceTokens).where(and(eq(serviceTokens.id, id), isLive)).for('share')
-  return held === undefined ? undefined : { ...held, permissions: held.permissions as Permission[] }
+  if (held === undefined) return undefined
+  const founded = rights === null ? null : grantable(rights, held.projectId)
+  return { ...held, permissions: (held.permissions as Permission[]).filter(permission => founded?.has(permission) ?? true) }
 }
 
 export interface NewServiceToken {
@@ -45,6 +39,7 @@ export interface NewServiceToken {
   projectId: string | null
   expiresAt: Date | null
   makerId: string | null
+  parentId: string | null
   createdBy: string
 }
 
@@ -57,7 +52,7 @@ export async function insertServiceToken (tx: Executor, values: NewServiceToken)
 }
 
 /**
- * Ends the tokens of a person that may do more than the person still may: to be called in every transaction that takes a right away.
+ * Ends the tokens of a person that may do more than the person still may, and what these made: to be called in every transaction that takes a right away.
  *
  * @returns their ids, for the audit trail.
  */
@@ -66,8 +61,7 @@ export async function endUnfoundedTokens (tx: Executor, makerId: string): Promis
   if (made.length === 0) return []
   const rights = await rightsOf(tx, makerId)
   const unfounded = made.filter(token => !token.permissions.every(permission => grantable(rights, token.projectId).has(permission as Permission))).map(({ id }) => id)
-  if (unfounded.length > 0) await tx.delete(serviceTokens).where(inArray(serviceTokens.id, unfounded))
-  return unfounded
+  return await endTokens(tx, unfounded)
 }
 
 /** Those bound to a project that is no more: nothing is left that they could do. The file's stay, it may name a project that is made later. */
@@ -75,6 +69,25 @@ export async function endTokensOfProject (tx: Executor, projectId: string): Prom
   await tx.delete(serviceTokens).where(and(eq(serviceTokens.projectId, projectId), eq(serviceTokens.fromFile, false)))
 }
 
-export async function endServiceToken (tx: Executor, id: string): Promise<void> {
-  await tx.delete(serviceTokens).where(eq(serviceTokens.id, id))
+/**
+ * What a token made ends with it; one that is being made at this moment too, by the foreign key.
+ *
+ * @returns the ids of all that ended, for the audit trail.
+ */
+export async function endTokens (tx: Executor, ids: string[]): Promise<string[]> {
+  if (ids.length === 0) return []
+  const made = await descendantsOf(tx, ids)
+  await tx.delete(serviceTokens).where(inArray(serviceTokens.id, ids))
+  return [...new Set([...ids, ...made.map(({ id }) => id)])]
+}
+
+export interface Descendant extends Record<string, unknown> { id: string, permissions: Permission[], projectId: string | null }
+
+/** What these tokens made, and what that made. */
+export async function descendantsOf (tx: Executor, ids: string[]): Promise<Descendant[]> {
+  return await tx.execute<Descendant>(sql`
+    WITH RECURSIVE made AS (
+      SELECT id, permissions, project_id FROM service_tokens WHERE parent_id = ANY(${`{${ids.join(',')}}`}::text[])
+      UNION SELECT t.id, t.permissions, t.project_id FROM service_tokens t JOIN made ON t.parent_id = made.id)
+    SELECT id, to_json(permissions) AS permissions, project_id AS "projectId" FROM made`)
 }

@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { Database } from '../db/database.ts'
-import { callerOf, contextOf } from '../plugins/authentication.ts'
+import { callerOf, contextOf, requireRecentPassword } from '../plugins/authentication.ts'
 import { noContent } from '../schemas.ts'
 import type { ServiceTokenCommands } from './commands.ts'
 import { listServiceTokens } from './queries.ts'
@@ -15,6 +15,7 @@ export const serviceTokenRoutes: FastifyPluginAsyncTypebox<ServiceTokenRoutesOpt
     config: { permission: 'tokens:write', problems: [404, 422] },
     schema: { tags, operationId: 'createServiceToken', summary: 'Make a service token; it is shown this once', body: CreateServiceToken, response: { 201: ServiceTokenWithToken } }
   }, async (request, reply) => {
+    requireRecentPassword(callerOf(request))
     const { row, token } = await commands.create(contextOf(request), callerOf(request), request.body)
     return await reply.code(201).header('cache-control', 'no-store').send({ ...row, token })
   })

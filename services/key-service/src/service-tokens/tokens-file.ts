@@ -41,7 +41,7 @@ export function parseTokens (list: unknown): { entries: TokenEntry[], faults: st
     faults.push(...found.map(fault => `entry ${index + 1}${label(item)}: ${fault}`))
     if (found.length > 0) return []
     const { name, token, permissions, projectId } = item as TokenEntry
-    return [{ name, token, permissions: [...new Set(permissions)], projectId: projectId ?? null }]
+    return [{ name, token, permissions: [...new Set(permissions)], projectId: projectId?.toLowerCase() ?? null }]
   })
   for (const field of ['name', 'token'] as const) {
     for (const [index, entry] of entries.entries()) {

@@ -25,8 +25,26 @@ export async function checkKeysPresent (db: Executor, vault: Vault | undefined, 
   if (faults.length > 0) throw new ConfigError(faults)
 }
 
-/** Goes from one id to the next higher one in the index, however many rows each has, and counts only those that are missing. */
+/**
+ * Peppers that stand in the database and that this process does not know: another replica has been given a new one. As long as there
+ * are any, a secret that is not found may still be one.
+ */
+export async function findUnknownPeppers (db: Executor, peppers: Peppers): Promise<string[]> {
+  return (await findIds(db, sql`secrets`, sql`pepper_id`)).filter(id => !peppers.ids.includes(id))
+}
+
+/** Counts only those that are missing. */
 async function findMissing (db: Executor, table: SQL, column: SQL, known: readonly string[]): Promise<Missing[]> {
+  const missing: Missing[] = []
+  for (const id of (await findIds(db, table, column)).filter(id => !known.includes(id))) {
+    const [counted] = await db.execute<{ rows: string }>(sql`SELECT count(*) AS rows FROM ${table} WHERE ${column} = ${id}`)
+    missing.push({ id, rows: Number(counted?.rows ?? 0) })
+  }
+  return missing
+}
+
+/** Goes from one id to the next higher one in the index, however many rows each has. */
+async function findIds (db: Executor, table: SQL, column: SQL): Promise<string[]> {
   const found = await db.execute<{ id: string }>(sql`
     WITH RECURSIVE ids AS (
       (SELECT min(${column}) AS id FROM ${table})
@@ -34,12 +52,7 @@ async function findMissing (db: Executor, table: SQL, column: SQL, known: readon
       SELECT (SELECT min(${column}) FROM ${table} WHERE ${column} > ids.id) FROM ids WHERE ids.id IS NOT NULL
     )
     SELECT id FROM ids WHERE id IS NOT NULL`)
-  const missing: Missing[] = []
-  for (const { id } of found.filter(row => !known.includes(row.id))) {
-    const [counted] = await db.execute<{ rows: string }>(sql`SELECT count(*) AS rows FROM ${table} WHERE ${column} = ${id}`)
-    missing.push({ id, rows: Number(counted?.rows ?? 0) })
-  }
-  return missing
+  return found.map(({ id }) => id)
 }
 
 function add (...lists: Missing[][]): Missing[] {

@@ -33,7 +33,7 @@ const record = sql`json_build_object(
  * ONE statement, so one snapshot of the primary: a record with the scopes of one moment and the version of another would be
  * confirmed by the script for ever. The cursor is of the same snapshot, so what happens after it is in `/v1/changes`.
  *
- * @param digests everything that the secret may be stored as, one per pepper; at most one of them is.
+ * @param digests everything that the secret may be stored as, one per pepper; at most one of them is (`keys/secrets.ts`).
  * @param projectIds all that the key's project must be; empty: any.
  */
 export async function findByDigest (db: Executor, digests: string[], projectIds: string[]): Promise<Found> {

@@ -4,8 +4,9 @@ import { VerificationOutcome, VerificationRequest, examples } from '@keygate/con
 import { Counter, type Registry } from '@keygate/service-kit'
 import type { Database } from '../db/database.ts'
 import { boundProjectOf, callerOf } from '../plugins/authentication.ts'
-import { unacceptable } from '../errors.ts'
+import { pepperMissing, unacceptable } from '../errors.ts'
 import type { LastUse } from '../keys/last-use.ts'
+import { findUnknownPeppers } from '../vault/keys-present.ts'
 import type { PepperUpkeep } from '../vault/pepper-upkeep.ts'
 import type { Peppers } from '../vault/peppers.ts'
 import { findByDigest } from './queries.ts'
@@ -36,6 +37,7 @@ export const verificationRoutes: FastifyPluginAsyncTypebox<VerificationOptions> 
     const bound = boundProjectOf(callerOf(request))
     const wanted = [projectId, bound].filter(id => typeof id === 'string')
     const { found, cursor } = await database.run(async db => await findByDigest(db, peppers.all(digest).map(keyed => keyed.digest), wanted))
+    if (found === null && (await database.run(async db => await findUnknownPeppers(db, peppers))).length > 0) throw pepperMissing()
     verifications.inc({ outcome: found === null ? 'unknown' : 'found' })
     if (found === null) return { outcome: 'unknown', cursor }
     const { record, pepperId } = found
