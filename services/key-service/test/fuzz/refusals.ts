@@ -130,6 +130,13 @@ const byOperation: Record<string, Provoke> = {
     const fromFile = (await everyRow(world, '/service-tokens')).find(token => token['fromFile'])
     return await send(app, operation, addressedTo(request, () => fromFile?.['id']), tokens.all)
   },
+  // Somebody for whom another vouches.
+  'createProject 409': async ({ app, world }, operation, request) => {
+    const { token } = (await world.call('POST', '/service-tokens', { name: 'Another', permissions: ['members:write'], projectId: world.projectId })).body
+    const owner = `${randomBytes(8).toString('hex')}@example.org`
+    idOf(await world.call('POST', `/projects/${world.projectId}/members`, { email: owner, name: 'Invited', role: 'viewer' }, token))
+    return await send(app, operation, withFields(request, { owner }), tokens.all)
+  },
   'addMember 409': twice,
   'createRole 409': twice,
   'createKey 409': async (options, operation, request, living) => await twice(options, operation, { ...request, body: { name: 'Taken over', import: { digest: randomBytes(32).toString('base64url') } } }, living),
@@ -152,9 +159,12 @@ const byOperation: Record<string, Provoke> = {
   'removeMember 409': ofOnlyOwner,
   'inviteMember 409': async ({ app, world }, operation, request) => await send(app, operation, { ...request, path: await joined(world) }, tokens.all),
   'removeOperator 409': async ({ app, world }, operation, request) => {
-    const [last, ...others] = await everyRow(world, '/operators')
-    for (const { userId } of others) await world.call('DELETE', `/operators/${userId}`)
-    return await send(app, operation, addressedTo(request, () => last?.['userId']), tokens.all)
+    // Only who can sign in counts: one with a password, who is alone then.
+    const last = await joined(world)
+    const email = (await everyRow(world, `/projects/${last['projectId']}/members`)).find(member => member['userId'] === last['userId'])?.['email']
+    await world.call('POST', '/operators', { email })
+    for (const { userId } of await everyRow(world, '/operators')) if (userId !== last['userId']) await world.call('DELETE', `/operators/${userId}`)
+    return await send(app, operation, addressedTo(request, () => last['userId'] as string), tokens.all)
   }
 }
 
