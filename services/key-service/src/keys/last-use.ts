@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Database } from '../db/database.ts'
+import { createDeferredWrites } from '../db/deferred-writes.ts'
 
 export interface LastUseParts {
   database: Database
@@ -18,9 +19,6 @@ export interface LastUse {
   close: () => Promise<void>
 }
 
-/** As many may wait while PostgreSQL is away; a further one is noted at its next look-up. */
-const mostNoted = 10_000
-
 /**
  * When a key and its secrets were last used, in steps of at least a minute, off the request's path.
  *
@@ -28,42 +26,19 @@ const mostNoted = 10_000
  * used shows it within about a minute. Exact counts come with the records of usage.
  */
 export function createLastUse ({ database, log, intervalMs }: LastUseParts): LastUse {
-  const noted = new Set<string>()
-  let timer: NodeJS.Timeout | undefined
-  let flushing = Promise.resolve()
-  let closed = false
-
-  async function writeNoted (): Promise<void> {
-    clearTimeout(timer)
-    timer = undefined
-    if (noted.size === 0) return
-    const ids = [...noted]
-    noted.clear()
-    try {
-      await database.run(async db => { await db.execute(write(ids)) })
-    } catch (error) {
-      const { message, code } = error as Error & { code?: unknown }
-      log.warn({ reason: message, code, secrets: ids.length }, 'the last use of some keys was not written; their next look-up writes it')
+  const { note, flush, close } = createDeferredWrites<true>({
+    intervalMs,
+    write: async noted => {
+      const ids = [...noted.keys()]
+      try {
+        await database.run(async db => { await db.execute(write(ids)) })
+      } catch (error) {
+        const { message, code } = error as Error & { code?: unknown }
+        log.warn({ reason: message, code, secrets: ids.length }, 'the last use of some keys was not written; their next look-up writes it')
+      }
     }
-  }
-
-  async function flush (): Promise<void> {
-    flushing = flushing.then(writeNoted)
-    await flushing
-  }
-
-  return {
-    flush,
-    note: secretId => {
-      if (closed || noted.size >= mostNoted) return
-      noted.add(secretId)
-      timer ??= setTimeout(() => { flush().catch(() => {}) }, intervalMs).unref()
-    },
-    close: async () => {
-      closed = true
-      await flush()
-    }
-  }
+  })
+  return { note: secretId => { note(secretId, true) }, flush, close }
 }
 
 /**

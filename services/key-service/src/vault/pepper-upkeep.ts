@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Database } from '../db/database.ts'
+import { createDeferredWrites } from '../db/deferred-writes.ts'
 import type { Peppers } from './peppers.ts'
 
 /** A secret that a verification found, and its SHA-256, which only a verification knows. */
@@ -25,27 +26,12 @@ export interface PepperUpkeep {
 
 /** Secrets per statement. */
 const batchSize = 500
-/** As many may wait while PostgreSQL is away; a further one is noted at its next use. */
-const mostNoted = 10_000
 
 /**
  * Moves secrets from an old pepper to the current one as they are used, off the request's path. Those that are sealed have no other
  * way: what is digested is known only while somebody presents it.
  */
 export function createPepperUpkeep ({ database, peppers, log, intervalMs }: PepperUpkeepParts): PepperUpkeep {
-  const noted = new Map<string, string>()
-  let timer: NodeJS.Timeout | undefined
-  let flushing = Promise.resolve()
-  let closed = false
-
-  async function moveNoted (): Promise<void> {
-    clearTimeout(timer)
-    timer = undefined
-    const secrets = [...noted].map(([secretId, digest]) => ({ secretId, digest }))
-    noted.clear()
-    for (let start = 0; start < secrets.length; start += batchSize) await moveBatch(secrets.slice(start, start + batchSize))
-  }
-
   async function moveBatch (secrets: SecretInUse[]): Promise<void> {
     try {
       await database.run(async db => { await db.execute(moveToCurrent(peppers, secrets)) })
@@ -56,23 +42,14 @@ export function createPepperUpkeep ({ database, peppers, log, intervalMs }: Pepp
     }
   }
 
-  async function flush (): Promise<void> {
-    flushing = flushing.then(moveNoted)
-    await flushing
-  }
-
-  return {
-    flush,
-    note: ({ secretId, digest }) => {
-      if (closed || (noted.size >= mostNoted && !noted.has(secretId))) return
-      noted.set(secretId, digest)
-      timer ??= setTimeout(() => { flush().catch(() => {}) }, intervalMs).unref()
-    },
-    close: async () => {
-      closed = true
-      await flush()
+  const { note, flush, close } = createDeferredWrites<string>({
+    intervalMs,
+    write: async noted => {
+      const secrets = [...noted].map(([secretId, digest]) => ({ secretId, digest }))
+      for (let start = 0; start < secrets.length; start += batchSize) await moveBatch(secrets.slice(start, start + batchSize))
     }
-  }
+  })
+  return { note: ({ secretId, digest }) => { note(secretId, digest) }, flush, close }
 }
 
 /** Only where the old digest still stands: a secret that was replaced or moved in the meantime is left alone. */
