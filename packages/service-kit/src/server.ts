@@ -2,10 +2,10 @@ import { randomUUID } from 'node:crypto'
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import Fastify, { LogController, type FastifyInstance, type FastifyHttpOptions } from 'fastify'
+import { buildSerializer, createValidator } from './compilers.ts'
 import { loggerOptions } from './logger.ts'
 import { ProblemError, answerClientError, answerConnect, answerFrameworkError } from './problem.ts'
 import { watchRequests } from './request-end.ts'
-import { createValidator } from './validation.ts'
 
 export interface ServerOptions {
   service: string
@@ -44,6 +44,7 @@ export function createServer (options: ServerOptions): FastifyInstance {
       answerFrameworkError(error, request, reply)
     },
     clientErrorHandler: answerClientError,
+    schemaController: { compilersFactory: { buildSerializer } },
     ...options.fastify
   })
   app.setValidatorCompiler(createValidator())

@@ -1,23 +1,4 @@
-import { Ajv } from 'ajv'
-import formats from 'ajv-formats'
-import type { FastifySchemaCompiler, FastifySchemaValidationError } from 'fastify'
-
-const options = { allErrors: true, removeAdditional: false, useDefaults: true, strict: false } as const
-
-/**
- * Fastify's validator, strict where its default is lenient: a body is never coerced (`"true"` is not a boolean) and an unknown
- * field is an error, not dropped. Query and path are text by nature, so their numbers and booleans are read from it.
- */
-export function createValidator (): FastifySchemaCompiler<object> {
-  const exact = withFormats(new Ajv({ ...options, coerceTypes: false }))
-  const textual = withFormats(new Ajv({ ...options, coerceTypes: true }))
-  return ({ schema, httpPart }) => (httpPart === 'body' ? exact : textual).compile(schema)
-}
-
-function withFormats (ajv: Ajv): Ajv {
-  (formats as unknown as (ajv: Ajv) => void)(ajv)
-  return ajv
-}
+import type { FastifySchemaValidationError } from 'fastify'
 
 /** One fault of a request: where, as a JSON pointer, and what to do. */
 export interface FieldError { pointer: string, message: string }
