@@ -3,6 +3,8 @@ import neostandard, { plugins } from 'neostandard'
 const room = (files, group, message) =>
   ({ files, rules: { 'no-restricted-imports': ['error', { patterns: [{ group, message }] }] } })
 
+const textInStatement = 'Text in a statement: make the value a parameter of the sql`` template.'
+
 const services = ['@keygate/gateway', '@keygate/key-service']
 
 export default [
@@ -13,14 +15,15 @@ export default [
   { files: ['**/*.ts'], rules: { '@typescript-eslint/no-redeclare': 'off', 'no-redeclare': 'off' } },
   // A room's settings have one door, and the process that opens it.
   { files: ['services/*/src/{config,server,cli,seed}.ts'], rules: { 'n/no-process-env': 'off' } },
-  // Values go into statements as parameters (hardening.md 15).
+  // Values go into statements as parameters (hardening.md 15), whatever name the template goes by.
   {
     files: ['{packages,services}/*/src/**'],
-    ignores: ['services/key-service/src/db/**'],
     rules: {
-      'no-restricted-properties': ['error',
-        { object: 'sql', property: 'raw', message: 'Text in a statement is for src/db alone: make the value a parameter of the sql`` template.' },
-        { property: 'unsafe', message: 'Text in a statement is for src/db alone: make the value a parameter of the sql`` template.' }
+      'no-restricted-properties': ['error', { object: 'sql', property: 'raw', message: textInStatement }, { property: 'unsafe', message: textInStatement }],
+      'no-restricted-syntax': ['error',
+        { selector: 'CallExpression:matches([callee.name="raw"], [callee.property.name="raw"], [callee.property.value="raw"])', message: textInStatement },
+        // A string is a statement too.
+        { selector: 'CallExpression[callee.property.name="execute"] > :matches(Literal, TemplateLiteral, BinaryExpression).arguments', message: textInStatement }
       ]
     }
   },

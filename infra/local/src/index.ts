@@ -1,3 +1,4 @@
+export { unpackPackages, type Apt, type UnpackPackagesOptions } from './debian-packages.ts'
 export { freePort, isPortFree } from './free-port.ts'
 export { LocalError } from './local-error.ts'
 export { startPostgres, type Postgres, type PostgresOptions } from './postgres.ts'

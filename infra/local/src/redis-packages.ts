@@ -1,11 +1,8 @@
-import { execFile } from 'node:child_process'
 import { mkdir, mkdtemp, readFile, readdir, rename, rm, symlink } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
+import { unpackPackages, type Apt } from './debian-packages.ts'
 import { isAlive } from './leftover.ts'
-
-const execute = promisify(execFile)
 
 /** A server program with the libraries that it needs. */
 export interface UnpackedRedis { command: string, libraries: string }
@@ -30,12 +27,8 @@ export async function unpackRedis (options: UnpackOptions): Promise<UnpackedRedi
   const work = await mkdtemp(join(options.cacheDir, `unpacking-${process.pid}-`))
   const files = join(work, 'files')
   try {
-    await mkdir(files)
     options.log?.('Fetching Redis from the distribution (once, a few seconds)')
-    await download(work, options)
-    for (const file of await readdir(work)) {
-      if (file.endsWith('.deb')) await execute('dpkg-deb', ['-x', file, files], { cwd: work, env: environment(options.path), ...signalOf(options) })
-    }
+    await unpackPackages({ work, files, path: options.path, signal: options.signal }, neededPackages)
     await symlink('redis-check-rdb', join(files, 'usr/bin/redis-server'))
     await rename(files, target).catch(async (error: unknown) => {
       if (await contents(target) === undefined) throw error // else another process was quicker: its copy is as good
@@ -53,19 +46,8 @@ export async function forgetUnpackedRedis (cacheDir: string): Promise<void> {
   await rm(join(cacheDir, `redis-${await distribution()}-${process.arch}`), { recursive: true, force: true })
 }
 
-async function download (work: string, options: UnpackOptions): Promise<void> {
-  // lists and cache of our own: those of the system may be absent (slim images), stale, or writable by root only
-  const own = ['-qq', '-o', `Dir::State::lists=${work}/lists`, '-o', `Dir::Cache=${work}/cache`]
-  if (process.getuid?.() === 0) own.push('-o', 'APT::Sandbox::User=root') // the user _apt may not enter our folder
-  await mkdir(join(work, 'lists/partial'), { recursive: true })
-  await mkdir(join(work, 'cache/archives/partial'), { recursive: true })
-  const apt = async (...args: string[]) => (await execute('apt-get', [...own, ...args], { cwd: work, env: environment(options.path), maxBuffer: 2 ** 24, ...signalOf(options) })).stdout
-  await apt('update')
-  await apt('download', ...await neededPackages(apt))
-}
-
 // Asks apt which packages an installation would bring: other releases need other libraries than Debian 12.
-async function neededPackages (apt: (...args: string[]) => Promise<string>): Promise<string[]> {
+async function neededPackages (apt: Apt): Promise<string[]> {
   try {
     const plan = await apt('-s', '--no-install-recommends', 'install', 'redis-tools')
     return [...new Set(['redis-tools', ...Array.from(plan.matchAll(/^Inst (\S+)/gm), match => match[1] as string)])]
@@ -94,12 +76,4 @@ async function forgetAbandoned (cacheDir: string): Promise<void> {
     const pid = /^unpacking-(\d+)-/.exec(name)?.[1]
     if (pid !== undefined && !isAlive(Number(pid))) await rm(join(cacheDir, name), { recursive: true, force: true })
   }
-}
-
-function environment (path: string): NodeJS.ProcessEnv {
-  return { ...process.env, PATH: path, LC_ALL: 'C', DEBIAN_FRONTEND: 'noninteractive' }
-}
-
-function signalOf ({ signal }: UnpackOptions) {
-  return signal === undefined ? {} : { signal }
 }

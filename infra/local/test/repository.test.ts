@@ -66,3 +66,32 @@ t.test('GX-27: packages are installed without their install scripts, and everyth
   }
   t.match(text('infra/docker/Dockerfile'), /npm ci [^\n]*--ignore-scripts/)
 })
+
+/** Lints a text as if it stood in each of these files, by their names; resolves with the messages. One process: its start takes seconds. */
+function lintAs (names: string[], text: string): Record<string, string[]> {
+  const program = `
+    import { ESLint } from 'eslint'
+    const [text, ...names] = process.argv.slice(1)
+    const eslint = new ESLint()
+    const found = await Promise.all(names.map(async filePath => [filePath, (await eslint.lintText(text, { filePath })).flatMap(({ messages }) => messages.map(({ line, message }) => line + ' ' + message))]))
+    console.log(JSON.stringify(Object.fromEntries(found)))`
+  const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', program, text, ...names], { cwd: repoRoot, encoding: 'utf8' })
+  if (stdout === '') throw new Error(stderr)
+  return JSON.parse(stdout) as Record<string, string[]>
+}
+
+/* eslint-disable no-template-curly-in-string -- the text is code */
+t.test('GX-15: the linter finds text that is put into a statement, by every way there is', async t => {
+  const right = ['await db.execute(sql`SELECT ${name}`)', 'await db.execute(statementOf(name))', 'request.raw.url', 'String.raw`${name}`']
+  const wrong = [
+    'sql.raw(name)', 'statement.raw(name)', "statement['raw'](name)", 'raw(name)', 'client.unsafe(name)', "client['unsafe'](name)",
+    'await db.execute(`SELECT ${name}`)', "await db.execute('SELECT ' + name)", "await db.execute('SELECT 1')"
+  ]
+  const rooms = ['services/key-service/src/keys/queries.ts', 'services/key-service/src/db/migrate.ts', 'services/gateway/src/app.ts', 'packages/service-kit/src/index.ts']
+  const found = lintAs(rooms, [...right, ...wrong, 'const { raw: text } = sql', 'const { unsafe } = client'].join('\n'))
+  const wanted = Array.from({ length: wrong.length + 2 }, (_, i) => right.length + 1 + i)
+  for (const room of rooms) {
+    const lines = found[room]?.filter(message => message.includes('Text in a statement')).map(message => parseInt(message))
+    t.strictSame([...new Set(lines)].sort((a, b) => a - b), wanted, room)
+  }
+})
