@@ -2,7 +2,8 @@ import { Redis } from 'ioredis'
 import t from 'tap'
 import { openHouse, type Key } from './house.ts'
 
-const rounds = 20
+/** A change of each kind so many times; `npm run revocation -w infra/local` makes more of them. */
+const rounds = Number(process.env['KEYGATE_REVOCATION_ROUNDS'] ?? 10)
 const callers = 50
 
 // Refusals are part of these runs: their limit per address is set above the load.
