@@ -39,7 +39,7 @@ export async function openParts (config: Config, log: FastifyBaseLogger, print: 
   try {
     await waitForDatabase(database, { patienceMs, onWait: reason => { log.warn({ reason }, 'waiting for PostgreSQL') } })
     await migrate(config.databaseUrl, async () => {
-      await database.run(async db => { await checkKeysPresent(db, vault, peppers) })
+      await database.transaction(async tx => { await checkKeysPresent(tx, vault, peppers) })
       if (tokens !== undefined) await database.transaction(async tx => { await putFileTokens(tx, tokens) })
       const email = config.operatorEmail
       const link = await database.transaction(async tx => await prepareFirstOperator(tx, { email, publicUrl: publicUrlOf(config) }))

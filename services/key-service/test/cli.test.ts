@@ -122,7 +122,7 @@ test('commands on a database', async t => {
       store,
       cli: async (args: string[], rings: ReturnType<typeof ringsOf>) => await call(args, envOf(rings)),
       child: (program: 'cli' | 'server', args: string[], rings: ReturnType<typeof ringsOf>) => begin(t, program, args, envOf(rings)),
-      start: async ({ vault, peppers }: ReturnType<typeof ringsOf>) => { await database.run(async db => { await checkKeysPresent(db, vault, peppers) }) }
+      start: async ({ vault, peppers }: ReturnType<typeof ringsOf>) => { await database.transaction(async tx => { await checkKeysPresent(tx, vault, peppers) }) }
     }
   }
 
@@ -230,6 +230,7 @@ test('commands on a database', async t => {
     const stored = await store(700, before)
     const [replayed] = stored
     if (replayed !== undefined) await database.run(async db => { await storeReplay(db, replayed, before.vault) })
+    for (const table of [sql`secrets`, sql`idempotency_keys`]) await database.run(async db => await db.execute(sql`UPDATE ${table} SET created_at = now() - interval '11 minutes'`)) // nobody encrypts under it any more
     const [kept] = await store(1, lost)
     await t.rejects(startUp(lost), like({ name: 'ConfigError', faults: [/KEYS lacks the key "1".*encryption-key forget 1;/] }))
     t.ok(await works(database, stored, lost), 'looking up never needs it')

@@ -41,25 +41,6 @@ test('key-service and PostgreSQL', async t => {
     await sql.end()
   })
 
-  await t.test('B2-15 a change that cannot be audited does not happen', async t => {
-    const { sql, call } = await start()
-    const { body: project } = await call('POST', '/projects', { name: 'P' })
-    const { body: key } = await call('POST', `/projects/${project.id}/keys`, { name: 'K' })
-    const before = await dump(sql)
-    await sql`REVOKE INSERT ON audit_events FROM keygate`
-    for (const [method, path, body] of [
-      ['POST', '/projects', { name: 'x' }], ['PATCH', `/projects/${project.id}`, { name: 'x' }], ['DELETE', `/projects/${project.id}`], ['POST', `/projects/${project.id}/keys`, { name: 'x' }],
-      ...['disable', 'rotate', 'revoke'].map((action): [string, string] => ['POST', `/projects/${project.id}/keys/${key.id}/${action}`]), ['PATCH', `/projects/${project.id}/keys/${key.id}`, { name: 'x' }], ['DELETE', `/projects/${project.id}/keys/${key.id}`]
-    ] as Array<[string, string, object?]>) {
-      const answer = await call(method, path, body)
-      t.equal(answer.status, 500, `${method} ${path}`)
-      t.notMatch(answer.text, /audit|permission denied|INSERT/i, 'no text of the database')
-    }
-    t.same(await dump(sql), before, 'nothing was changed')
-    await sql`GRANT INSERT ON audit_events TO keygate`
-    t.equal((await call('POST', `/projects/${project.id}/keys/${key.id}/disable`)).status, 200)
-  })
-
   await t.test('every change leaves its audit row: who, what, in which request; and the trail cannot be rewritten', async t => {
     const { sql, app, call } = await start()
     const { body: project } = await call('POST', '/projects', { name: 'P' })
@@ -152,51 +133,6 @@ test('key-service and PostgreSQL', async t => {
     t.equal(answer.status, 200, 'works again')
     t.same(await sql`SELECT key_id FROM secrets GROUP BY key_id HAVING count(*) <> 1`, [], 'every key has its one secret')
     t.same(await sql`SELECT k.id FROM keys k WHERE k.version - 1 <> (SELECT count(*) FROM audit_events a WHERE a.key_id = k.id AND a.action = 'key.rotate')`, [], 'one audit row for each version')
-  })
-
-  await t.test('B2-04, B2-05 read-only, locked: 503 or success, never 500 or text of the database', async t => {
-    const { sql, call, url } = await start({ databaseTimeoutMs: 1000 })
-    const { body: project } = await call('POST', '/projects', { name: 'P' })
-    const { body: key } = await call('POST', `/projects/${project.id}/keys`, { name: 'K' })
-    const at = `/projects/${project.id}/keys/${key.id}`
-    const isUnavailable = { status: 503, headers: { 'retry-after': '1', 'content-type': /problem\+json/ }, body: { code: 'unavailable', detail: 'A part of the service is away. Try again.' } }
-
-    const locker = postgres(url, { max: 1 })
-    await locker`BEGIN`
-    await locker`SELECT 1 FROM keys WHERE id = ${key.id} FOR UPDATE`
-    t.match(await call('POST', `${at}/disable`), isUnavailable, 'a locked row')
-    t.equal((await call('GET', at)).status, 200)
-    await locker`ROLLBACK`
-    await locker.end()
-
-    const name = new URL(url).pathname.slice(1)
-    await sql`ALTER DATABASE ${sql(name)} SET default_transaction_read_only = on`
-    const ended = async () => { await sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'keygate' AND datname = current_database()` }
-    await ended()
-    let answer = await call('POST', `${at}/disable`)
-    for (let i = 0; i < 20; i++) answer = await call('POST', `${at}/disable`) // past the connections that were just ended
-    t.match(answer, isUnavailable, 'read-only')
-    await sql`ALTER DATABASE ${sql(name)} RESET default_transaction_read_only`
-    await ended()
-    for (answer = await call('POST', `${at}/disable`); answer.status === 503;) answer = await call('POST', `${at}/disable`)
-    t.equal(answer.status, 200)
-  })
-
-  await t.test('B2-04 a deadlock is repeated', async t => {
-    const { call, url } = await start()
-    const { body: project } = await call('POST', '/projects', { name: 'P' })
-    const { body: key } = await call('POST', `/projects/${project.id}/keys`, { name: 'K' })
-    const other = postgres(url, { max: 1 })
-    await other`BEGIN`
-    await other`SELECT 1 FROM keys WHERE id = ${key.id} FOR UPDATE`
-    const deleted = call('DELETE', `/projects/${project.id}`) // holds the project, waits for the key
-    const waits = async () => (await house.admin`SELECT 1 FROM pg_stat_activity WHERE usename = 'keygate' AND datname = ${new URL(url).pathname.slice(1)} AND wait_event_type = 'Lock'`).length
-    while (await waits() === 0);
-    await other`UPDATE projects SET name = name WHERE id = ${project.id}` // ours waits for the project: the service's transaction is the victim
-    await other`COMMIT`
-    t.equal((await deleted).status, 204)
-    t.equal((await call('GET', `/projects/${project.id}`)).status, 404)
-    await other.end()
   })
 
   await t.test('B2-01 the database goes away: 503, /readyz 503, /livez 200; and works again when it is back', async t => {

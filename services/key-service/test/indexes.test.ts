@@ -16,16 +16,19 @@ const context = { actor: { type: 'host', id: 'command-line', name: 'command-line
 /** Reading a table of fewer rows as a whole is the quickest way. */
 const smallTable = 1000
 
-interface Statement { query: string, params: unknown[] }
+/** `isPrepared`: the server may come to use one plan for all values. */
+interface Statement { query: string, params: unknown[], isPrepared: boolean }
 
 /** A database that remembers what it was asked. */
 function recordingDatabase (url: string): Database & { statements: Statement[] } {
   const statements: Statement[] = []
   const client = postgres(url, clientOptions)
-  const db = drizzle(client, { logger: { logQuery: (query, params) => { statements.push({ query, params }) } } })
+  const open = (isPrepared: boolean) => drizzle(client, { logger: { logQuery: (query, params) => { statements.push({ query, params, isPrepared }) } } })
+  const [db, unprepared] = [open(true), open(false)]
   return {
     statements,
     run: async work => await work(db),
+    search: async work => await work(unprepared),
     transaction: async work => await db.transaction(work),
     close: async () => { await client.end({ timeout: 1 }) }
   }
@@ -33,10 +36,14 @@ function recordingDatabase (url: string): Database & { statements: Statement[] }
 
 async function scansFor (admin: Sql, statements: Statement[]): Promise<Scan[]> {
   const scans: Scan[] = []
-  for (const { query, params } of statements) {
+  const explain = async (options: string, query: string, params: unknown[]): Promise<void> => {
     // The statement is the service's own text, as it was sent.
-    const [row] = await admin.unsafe<Array<{ 'QUERY PLAN': Array<{ Plan: PlanNode }> }>>(`EXPLAIN (FORMAT JSON) ${query}`, params as string[])
+    const [row] = await admin.unsafe<Array<{ 'QUERY PLAN': Array<{ Plan: PlanNode }> }>>(`EXPLAIN (${options}FORMAT JSON) ${query}`, params as string[])
     for (const { Plan: plan } of row?.['QUERY PLAN'] ?? []) scans.push(...scansOf(plan))
+  }
+  for (const { query, params, isPrepared } of statements) {
+    await explain('', query, params)
+    if (isPrepared && params.length > 0) await explain('GENERIC_PLAN, ', query, [])
   }
   return scans
 }

@@ -20,7 +20,7 @@ export const auditRoutes: FastifyPluginAsyncTypebox<AuditRoutesOptions> = async 
     schema: { tags, operationId: 'listProjectAuditEvents', summary: 'What was done in a project, newest first, a page at a time', params: ProjectParams, querystring: ListAuditEvents, response: { 200: AuditEventList } }
   }, async request => {
     const { projectId } = request.params
-    return await database.run(async db => {
+    return await database.search(async db => {
       const page = await listEvents(db, projectId, request.query)
       if (page.data.length === 0 && !await projectWasThere(db, projectId)) throw projectNotFound()
       return page
@@ -35,7 +35,7 @@ export const auditRoutes: FastifyPluginAsyncTypebox<AuditRoutesOptions> = async 
       await recordAlone(database, contextOf(request), { action: 'permission.refused', projectId: null, keyId: null, details: { permission, method: request.method, route: request.routeOptions.url ?? null } })
       throw forbidden(permission, 'The events of all projects are for operators, and for service tokens that are bound to no project. Those of one project are at /v1/projects/{projectId}/audit-events.')
     }
-    return await database.run(async db => await listEvents(db, null, request.query))
+    return await database.search(async db => await listEvents(db, null, request.query))
   })
 }
 

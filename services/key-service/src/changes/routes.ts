@@ -19,7 +19,7 @@ export const changesRoutes: FastifyPluginAsyncTypebox<{ database: Database }> = 
   }, async (request): Promise<ChangesPage> => {
     const { after } = request.query as ChangesQuery
     const only = boundProjectOf(callerOf(request))
-    const page = await database.run(async db => await readChanges(db, after, only))
+    const page = await database.search(async db => await readChanges(db, after, only))
     if (page === 'too-old') throw cursorTooOld()
     return page
   })

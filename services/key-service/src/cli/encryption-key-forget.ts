@@ -1,15 +1,19 @@
 import { recordAudit } from '../audit/audit-log.ts'
-import { ciphertextsOf, countUnder } from '../vault/ciphertexts.ts'
+import { ciphertextsOf, countUnder, wasJustUsed } from '../vault/ciphertexts.ts'
+import { dropUnusedCheck } from '../vault/keys-fit.ts'
 import { UsageError, type Command, type Tools } from './command.ts'
 import { hint } from './help.ts'
 
 /** Ciphertexts per transaction. */
 const batchSize = 500
 
+/** A service that still encrypts under the key shows by what it has made in this time, in minutes. */
+const quietMinutes = 10
+
 /** The way out when an encryption key is lost: what is under it can never be shown again, and nothing else suffers. */
 export const encryptionKeyForget: Command = {
   name: 'encryption-key forget',
-  summary: 'Drops all that is encrypted under a lost key. The keys of your users go on working; they become sealed, their secrets can never be shown again.',
+  summary: `Drops all that is encrypted under a lost key. The keys of your users go on working; they become sealed, their secrets can never be shown again. Restart every replica with another current key first: it is refused when a secret was made under the key in the last ${quietMinutes} minutes, but a replica that has made none is not noticed.`,
   args: ['id'],
   options: { yes: { type: 'boolean', summary: 'do it; without this it only says how many secrets are concerned' } },
   run: async (tools, { args, options }) => {
@@ -18,9 +22,11 @@ export const encryptionKeyForget: Command = {
     if (config.encryptionKeys?.current.id === id) throw new UsageError(`"${id}" is the id of the current encryption key. If that is a new key, give it a new id in KEYGATE_ENCRYPTION_KEY_ID first.`)
     const { secrets, replays } = await database.run(async db => await countUnder(db, id))
     if (secrets + replays === 0) {
+      await dropCheck(tools, id)
       print(`Nothing is encrypted under the key "${id}".`)
       return 0
     }
+    if (await database.run(async db => await wasJustUsed(db, id, quietMinutes))) throw new Error(`A secret was made under the key "${id}" in the last ${quietMinutes} minutes: a running service seems to have it as its current one. Give every replica another in KEYGATE_ENCRYPTION_KEY and KEYGATE_ENCRYPTION_KEY_ID, and try again ${quietMinutes} minutes after the last was restarted.`)
     const concerned = `${count(secrets, 'secret')} and ${count(replays, 'answer')} kept for a repeated request`
     if (options['yes'] !== true) {
       if (config.encryptionKeys?.previous.some(key => key.id === id) === true) err.write(`The key "${id}" is configured: "secrets rewrap" keeps what is under it.\n`)
@@ -28,7 +34,11 @@ export const encryptionKeyForget: Command = {
     }
     const dropped = { secrets: await drop(tools, id, 'secret'), replays: await drop(tools, id, 'replay') }
     print(`Forgotten: ${count(dropped.secrets, 'secret')} and ${count(dropped.replays, 'answer')} kept for a repeated request.`)
-    return 0
+    await dropCheck(tools, id)
+    const left = await database.run(async db => await countUnder(db, id))
+    if (left.secrets + left.replays === 0) return 0
+    err.write(`Meanwhile more was encrypted under the key "${id}": a running service has it as its current one. Give every replica another one, then run this again.\n`)
+    return 1
   }
 }
 
@@ -42,6 +52,11 @@ async function drop ({ database, context }: Tools, id: string, use: 'secret' | '
     })
   }
   return total
+}
+
+/** The id may be given to another key then. */
+async function dropCheck ({ database }: Tools, id: string): Promise<void> {
+  await database.transaction(async tx => { await dropUnusedCheck(tx, { kind: 'encryption-key', id }) })
 }
 
 function count (number: number, noun: string): string {

@@ -1,5 +1,7 @@
 import { ConfigError } from '@keygate/service-kit'
+import { recordAudit } from '../audit/audit-log.ts'
 import { takeStock, type Use } from '../vault/ciphertexts.ts'
+import { dropLostPeppers, findUnfit } from '../vault/keys-fit.ts'
 import { createPeppers } from '../vault/peppers.ts'
 import { rewrapOnce, type RewrapParts, type Undecryptable } from '../vault/rewrap.ts'
 import { createVault } from '../vault/vault.ts'
@@ -15,12 +17,14 @@ const mostNamed = 20
 /** After `KEYGATE_ENCRYPTION_KEY` or `KEYGATE_PEPPER` was replaced: brings what is stored under the new one. */
 export const secretsRewrap: Command = {
   name: 'secrets rewrap',
-  summary: 'Encrypts every stored secret under the current encryption key and digests it under the current pepper. The service may run meanwhile; after an interruption run it again.',
+  summary: 'Encrypts every stored secret under the current encryption key and digests it under the current pepper. Run it with every pepper that is not lost: what is remembered of others is forgotten. The service may run meanwhile; after an interruption run it again.',
   run: async tools => {
     const { config, database, context, print, err } = tools
     if (config.encryptionKeys === undefined) throw new ConfigError(['KEYGATE_ENCRYPTION_KEY is missing: without it there is no key to encrypt under'])
     const parts = { database, context, vault: createVault(config.encryptionKeys), peppers: createPeppers(config.peppers) }
+    await refuseUnfit(parts)
     const { rewrapped, undecryptable } = await rewrapAll(parts, tools)
+    await forgetLostPeppers(parts)
     const current = { encryptionKeyId: parts.vault.currentId, pepperId: parts.peppers.currentId }
     const { ciphertexts, due, sealedUnderOldPepper } = await database.run(async db => await takeStock(db, current))
     const noKey = undecryptable.filter(({ cannot }) => cannot === 'no-key').length
@@ -48,6 +52,22 @@ async function rewrapAll (parts: RewrapParts, { database, err }: Tools): Promise
   } finally {
     progress.stop()
   }
+}
+
+/** As at the service's start: what is brought under another value of a known id, no service could read. An id may be missing here. */
+async function refuseUnfit ({ database, vault, peppers }: RewrapParts): Promise<void> {
+  await database.transaction(async tx => {
+    const faults = await findUnfit(tx, vault, peppers)
+    if (faults.length > 0) throw new ConfigError(faults)
+  })
+}
+
+/** One that is not configured even now is lost or done with; what is still sealed under it is found by nobody, and needs a start that is not refused. */
+async function forgetLostPeppers ({ database, context, peppers }: RewrapParts): Promise<void> {
+  await database.transaction(async tx => {
+    const forgotten = await dropLostPeppers(tx, peppers)
+    if (forgotten.length > 0) await recordAudit(tx, context, { action: 'pepper.forget', projectId: null, keyId: null, details: { pepperIds: forgotten } })
+  })
 }
 
 /** Passes until nothing was changed by somebody else in between. */

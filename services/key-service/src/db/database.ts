@@ -12,6 +12,8 @@ export type Executor = PgDatabase<PostgresJsQueryResultHKT>
 export interface Database {
   /** One statement, or several that need not be of one moment. */
   run: <T>(work: (db: Executor) => Promise<T>) => Promise<T>
+  /** As `run`, for statements whose best plan hangs on the values in them: they are planned each time. */
+  search: <T>(work: (db: Executor) => Promise<T>) => Promise<T>
   /** All or nothing; done again, at most three times in all, when another transaction got in its way. */
   transaction: <T>(work: (tx: Executor) => Promise<T>) => Promise<T>
   close: () => Promise<void>
@@ -33,13 +35,15 @@ export function openDatabase (url: string, { max = 10, timeoutMs = 2000 }: Datab
     ...clientOptions,
     max: 1,
     connect_timeout: timeoutMs / 1000,
-    // Held by the server for every session, in milliseconds: nobody waits for ever behind a lock or a lost client.
-    connection: { statement_timeout: timeoutMs, idle_in_transaction_session_timeout: 5000, application_name: 'keygate-key-service' }
+    // Held by the server for every session, in milliseconds: nobody waits for ever behind a lock or a lost client. The wait for a lock
+    // ends before the statement's time does, so that the log tells the one from a slow statement.
+    connection: { lock_timeout: Math.ceil(timeoutMs * 0.75), statement_timeout: timeoutMs, idle_in_transaction_session_timeout: 5000, application_name: 'keygate-key-service' }
   }
   const lanes = () => createLanes(onclose => postgres(url, { ...options, onclose }), { size: max, deadlineMs: timeoutMs + graceMs })
   const [single, transactions] = [lanes(), lanes()]
   return {
     run: async work => await single.use(async ({ db }) => await work(db)),
+    search: async work => await single.use(async ({ unprepared }) => await work(unprepared)),
     transaction: async work => await repeated(async () => await transactions.use(async lane => await inTransaction(lane, work))),
     close: async () => { await Promise.all([single.close(), transactions.close()]) }
   }

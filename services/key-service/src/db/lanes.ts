@@ -2,16 +2,23 @@ import { drizzle } from 'drizzle-orm/postgres-js'
 import type { Sql } from 'postgres'
 import type { Executor } from './database.ts'
 import { connectionLost, endsConnection, noAnswer, unwrap } from './failures.ts'
+import { createPreparedStatements, type PreparedStatements } from './prepared.ts'
 
 /** One connection that one piece of work at a time has to itself. Once `lost`, nothing is sent over it any more. */
-export interface Lane { readonly db: Executor, lost: boolean }
+export interface Lane {
+  /** What is sent often is prepared. */
+  readonly db: Executor
+  /** Every statement is planned for the values that it has. */
+  readonly unprepared: Executor
+  lost: boolean
+}
 
 export interface Lanes {
   use: <T>(work: (lane: Lane) => Promise<T>) => Promise<T>
   close: () => Promise<void>
 }
 
-interface OwnLane extends Lane { client: Sql, timer: NodeJS.Timeout | undefined, isLate: boolean }
+interface OwnLane extends Lane { client: Sql, statements: PreparedStatements, timer: NodeJS.Timeout | undefined, isLate: boolean }
 
 export interface LanesOptions {
   /** How many pieces of work may run at once; more wait their turn. */
@@ -37,13 +44,22 @@ export function createLanes (open: (onclose: () => void) => Sql, { size, deadlin
 
   function openLane (): OwnLane {
     const client = open(() => { lane.lost = true })
-    const guarded = new Proxy(client, {
-      get: (target, property, receiver) => {
-        if (property === 'unsafe') begin(lane)
-        return Reflect.get(target, property, receiver) as unknown
-      }
-    })
-    const lane: OwnLane = { client, db: drizzle(guarded), lost: false, timer: undefined, isLate: false }
+    const statements = createPreparedStatements()
+    const lane: OwnLane = {
+      client,
+      statements,
+      db: drizzle(guarded(client, text => {
+        begin(lane)
+        return statements.shouldPrepare(text)
+      })),
+      unprepared: drizzle(guarded(client, () => {
+        begin(lane)
+        return false
+      })),
+      lost: false,
+      timer: undefined,
+      isLate: false
+    }
     all.add(lane)
     return lane
   }
@@ -91,7 +107,7 @@ export function createLanes (open: (onclose: () => void) => Sql, { size, deadlin
 
   function giveBack (lane: OwnLane): void {
     clearTimeout(lane.timer)
-    if (!lane.lost) {
+    if (!lane.lost && !lane.statements.isFull) {
       handOn(lane)
       return
     }
@@ -125,4 +141,14 @@ export function createLanes (open: (onclose: () => void) => Sql, { size, deadlin
       await Promise.all([...all].map(async ({ client }) => { await client.end({ timeout: 1 }) }))
     }
   }
+}
+
+/** The client as drizzle sees it: everything that drizzle sends goes through `unsafe`. */
+function guarded (client: Sql, beginAndDecide: (text: string) => boolean): Sql {
+  return new Proxy(client, {
+    get: (target, property, receiver) => property === 'unsafe'
+      // eslint-disable-next-line no-restricted-properties -- the text is drizzle's, its values are parameters
+      ? (...[text, parameters, options]: Parameters<Sql['unsafe']>) => target.unsafe(text, parameters, { ...options, prepare: beginAndDecide(text) })
+      : Reflect.get(target, property, receiver) as unknown
+  })
 }

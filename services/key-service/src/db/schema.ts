@@ -138,6 +138,12 @@ export const secrets = pgTable('secrets', {
   check('secrets_not_after', sql`(${table.state} = 'retiring') = (${table.notAfter} IS NOT NULL)`)
 ])
 
+/** By what a pepper or an encryption key is known again (`src/vault/check-values.ts`). */
+export const keyChecks = pgTable('key_checks', { kind: text('kind', { enum: ['pepper', 'encryption-key'] }).notNull(), id: text('id').notNull(), value: text('value').notNull() }, table => [
+  primaryKey({ columns: [table.kind, table.id] }),
+  check('key_checks_kind', sql`${table.kind} IN ('pepper', 'encryption-key')`)
+])
+
 export const keyScopes = pgTable('key_scopes', { ...keyReference, scope: text('scope').notNull() }, table => [
   primaryKey({ columns: [table.projectId, table.keyId, table.scope] }),
   foreignKey({ name: 'key_scopes_key', columns: [table.projectId, table.keyId], foreignColumns: [keys.projectId, keys.id] })

@@ -50,7 +50,7 @@ export const keyRoutes: FastifyPluginAsyncTypebox<KeyRoutesOptions> = async (app
     schema: { tags, operationId: 'listKeys', summary: 'Keys of a project, a page at a time', params: ProjectParams, querystring: ListKeys, response: { 200: KeyList } }
   }, async request => {
     const { projectId } = request.params
-    return await database.run(async db => {
+    return await database.search(async db => {
       const { rows, nextCursor } = await listKeys(db, projectId, request.query, coveredScopes)
       if (rows.length === 0 && !await hasProject(db, projectId)) throw projectNotFound()
       return { data: rows.map(row => viewKey(row, endpoints)), nextCursor }

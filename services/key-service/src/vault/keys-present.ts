@@ -1,6 +1,7 @@
 import { ConfigError } from '@keygate/service-kit'
 import { sql, type SQL } from 'drizzle-orm'
 import type { Executor } from '../db/database.ts'
+import { secretsLive } from '../idempotency/repository.ts'
 import { findUnfit } from './keys-fit.ts'
 import type { Peppers } from './peppers.ts'
 import type { Vault } from './vault.ts'
@@ -10,18 +11,18 @@ interface Missing { id: string, rows: number }
 
 /**
  * Every pepper and encryption key that something stored needs must be configured, with the value that it had. Said at start, because later it would look like
- * secrets that nobody knows, or that cannot be shown, one by one.
+ * secrets that nobody knows, or that cannot be shown, one by one. Run it in a transaction: a start that is refused leaves nothing behind.
  *
  * @throws {ConfigError} with each missing id, how many secrets need it, and what to do.
  */
-export async function checkKeysPresent (db: Executor, vault: Vault | undefined, peppers: Peppers): Promise<void> {
+export async function checkKeysPresent (tx: Executor, vault: Vault | undefined, peppers: Peppers): Promise<void> {
   const [ofPeppers, ofSecrets, ofReplays] = [
-    await findMissing(db, sql`secrets`, sql`pepper_id`, peppers.ids),
-    await findMissing(db, sql`secrets`, sql`encryption_key_id`, vault?.ids ?? []),
-    await findMissing(db, sql`idempotency_keys`, sql`encryption_key_id`, vault?.ids ?? [])
+    await findMissing(tx, sql`pepper_id`, peppers.ids),
+    await findMissing(tx, sql`encryption_key_id`, vault?.ids ?? []),
+    await findMissingForReplays(tx, vault?.ids ?? [])
   ]
   const faults = [...ofPeppers.map(pepperFault), ...add(ofSecrets, ofReplays).map(missing => encryptionKeyFault(missing, vault?.currentId))]
-  if (vault !== undefined) faults.push(...await findUnfit(db, vault, peppers))
+  faults.push(...await findUnfit(tx, vault, peppers))
   if (faults.length > 0) throw new ConfigError(faults)
 }
 
@@ -30,26 +31,34 @@ export async function checkKeysPresent (db: Executor, vault: Vault | undefined, 
  * are any, a secret that is not found may still be one.
  */
 export async function findUnknownPeppers (db: Executor, peppers: Peppers): Promise<string[]> {
-  return (await findIds(db, sql`secrets`, sql`pepper_id`)).filter(id => !peppers.ids.includes(id))
+  return (await findIds(db, sql`pepper_id`)).filter(id => !peppers.ids.includes(id))
 }
 
 /** Counts only those that are missing. */
-async function findMissing (db: Executor, table: SQL, column: SQL, known: readonly string[]): Promise<Missing[]> {
+async function findMissing (db: Executor, column: SQL, known: readonly string[]): Promise<Missing[]> {
   const missing: Missing[] = []
-  for (const id of (await findIds(db, table, column)).filter(id => !known.includes(id))) {
-    const [counted] = await db.execute<{ rows: string }>(sql`SELECT count(*) AS rows FROM ${table} WHERE ${column} = ${id}`)
+  for (const id of (await findIds(db, column)).filter(id => !known.includes(id))) {
+    const [counted] = await db.execute<{ rows: string }>(sql`SELECT count(*) AS rows FROM secrets WHERE ${column} = ${id}`)
     missing.push({ id, rows: Number(counted?.rows ?? 0) })
   }
   return missing
 }
 
+/** Only of answers whose secret may still be asked for again: one that is too old is shown to nobody, whoever has its key. */
+async function findMissingForReplays (db: Executor, known: readonly string[]): Promise<Missing[]> {
+  const found = await db.execute<{ id: string, rows: string }>(sql`
+    SELECT encryption_key_id AS id, count(*) AS rows FROM idempotency_keys
+    WHERE encryption_key_id IS NOT NULL AND created_at > now() - ${secretsLive} GROUP BY encryption_key_id ORDER BY id`)
+  return found.filter(({ id }) => !known.includes(id)).map(({ id, rows }) => ({ id, rows: Number(rows) }))
+}
+
 /** Goes from one id to the next higher one in the index, however many rows each has. */
-async function findIds (db: Executor, table: SQL, column: SQL): Promise<string[]> {
+async function findIds (db: Executor, column: SQL): Promise<string[]> {
   const found = await db.execute<{ id: string }>(sql`
     WITH RECURSIVE ids AS (
-      (SELECT min(${column}) AS id FROM ${table})
+      (SELECT min(${column}) AS id FROM secrets)
       UNION ALL
-      SELECT (SELECT min(${column}) FROM ${table} WHERE ${column} > ids.id) FROM ids WHERE ids.id IS NOT NULL
+      SELECT (SELECT min(${column}) FROM secrets WHERE ${column} > ids.id) FROM ids WHERE ids.id IS NOT NULL
     )
     SELECT id FROM ids WHERE id IS NOT NULL`)
   return found.map(({ id }) => id)

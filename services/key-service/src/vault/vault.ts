@@ -1,4 +1,5 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
+import { checkOf, type KeyCheck } from './check-values.ts'
 import type { EncryptionKeys } from './keyring.ts'
 
 /** What a ciphertext is for. Under any other purpose it cannot be decrypted, so it is of no use beside another key or in another place. */
@@ -12,6 +13,8 @@ export interface Vault {
   readonly currentId: string
   /** Of every key that decrypts, the current one first. */
   readonly ids: readonly string[]
+  /** Of every key that decrypts, the current one first. */
+  readonly checks: readonly KeyCheck[]
   /** `v1:<key id>:<nonce>:<ciphertext>:<tag>`, the last three in base64url. */
   encrypt: (plaintext: string, purpose: Purpose) => string
   /** Never throws, and never gives text that was not encrypted for this purpose. */
@@ -29,6 +32,7 @@ export function createVault ({ current, previous }: EncryptionKeys): Vault {
   return {
     currentId: current.id,
     ids: [...keys.keys()],
+    checks: [current, ...previous].map(key => checkOf('encryption-key', key)),
     encrypt: (plaintext, purpose) => {
       const nonce = randomBytes(nonceBytes)
       const cipher = createCipheriv(algorithm, current.value, nonce, { authTagLength: tagBytes }).setAAD(boundTo(current.id, purpose))
