@@ -37,6 +37,7 @@ import { bodyParsers } from './plugins/body-parsers.ts'
 import { createSameSiteCheck } from './plugins/cross-site.ts'
 import { neverStored, securityHeaders } from './plugins/security-headers.ts'
 import { createProjectCommands } from './projects/commands.ts'
+import { createErasure } from './projects/erasure.ts'
 import { projectRoutes } from './projects/routes.ts'
 import { createRoleCommands } from './roles/commands.ts'
 import { roleRoutes } from './roles/routes.ts'
@@ -61,13 +62,15 @@ export async function buildApp (config: Config, open: (log: FastifyBaseLogger) =
   const makeChange = createChangeMaker(database, relay)
   const lastUse = createLastUse({ database, log: app.log, intervalMs: upkeepMs })
   const answerUpkeep = createUpkeep({ database, log: app.log })
+  const erasure = createErasure({ database, log: app.log })
   const pepperUpkeep = createPepperUpkeep({ database, peppers, log: app.log, intervalMs: upkeepMs })
   app.addHook('onReady', async () => {
     relay.start()
     answerUpkeep.start()
+    erasure.start()
   })
   app.addHook('onClose', async () => {
-    await Promise.all([relay.stop(), answerUpkeep.stop(), lastUse.close(), pepperUpkeep.close()])
+    await Promise.all([relay.stop(), answerUpkeep.stop(), erasure.stop(), lastUse.close(), pepperUpkeep.close()])
     await Promise.all([redis.close(), database.close()])
   })
 
@@ -102,7 +105,7 @@ export async function buildApp (config: Config, open: (log: FastifyBaseLogger) =
     await v1.register(memberRoutes, { database, commands: createMemberCommands({ database, publicUrl: publicUrlOf(config) }) })
     await v1.register(operatorRoutes, { database, commands: createOperatorCommands(database) })
     await v1.register(serviceTokenRoutes, { database, commands: createServiceTokenCommands(database) })
-    await v1.register(projectRoutes, { database, commands: createProjectCommands(makeChange) })
+    await v1.register(projectRoutes, { database, commands: createProjectCommands(makeChange, erasure) })
     await v1.register(keyRoutes, {
       database,
       endpoints: catalogue.apis.map(({ name, publicUrl }) => ({ api: name, url: publicUrl })),

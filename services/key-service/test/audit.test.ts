@@ -25,6 +25,8 @@ import { openDatabase, type Database } from '../src/db/database.ts'
 import { migrate } from '../src/db/migrate.ts'
 import { beginSession } from '../src/people/sessions.ts'
 import { boundProject, configFor, redisIsReady, startApp, startHouse, tokensFile, type House, type Sql } from './helper.ts'
+import { newPerson, ownPage, password, type Person } from './people-helper.ts'
+import { routesOf } from './routes-of.ts'
 
 const context: ChangeContext = { actor: { type: 'host', id: 'command-line', name: 'command-line' }, requestId: 'req-1' }
 const entryOf = (projectId: string | null, details: Record<string, unknown> = {}): AuditEntry => ({ action: 'test.event', projectId, keyId: null, details })
@@ -265,14 +267,15 @@ test('the audit trail over HTTP and on the command line', async t => {
   const house = await startHouse(t)
   const url = await house.database()
   const [all, auditor, reader, bound] = [generateSecret('kgs'), generateSecret('kgs'), generateSecret('kgs'), generateSecret('kgs')] as [string, string, string, string]
-  const app = await startApp(t, configFor(t, url, house.redis.url, {
+  const config = configFor(t, url, house.redis.url, {
     serviceTokensFile: tokensFile(t, [
       { name: 'all', token: all, permissions },
       { name: 'auditor', token: auditor, permissions: ['audit:read'] },
       { name: 'reader', token: reader, permissions: ['projects:read', 'keys:read'] },
       { name: 'bound', token: bound, permissions, projectId: boundProject }
     ])
-  }))
+  })
+  const app = await startApp(t, config)
   await redisIsReady(app)
   const sql = superuser(t, url)
   const { database } = app.parts
@@ -356,6 +359,52 @@ test('the audit trail over HTTP and on the command line', async t => {
     const before = await count()
     t.equal((await call('GET', '/projects', undefined, generateSecret('kgs'))).status, 401)
     t.equal(await count(), before, 'nobody without a token')
+    await holds(t, projectId)
+    await holds(t, 'installation')
+  })
+
+  await t.test('every route that wants a recent password: its refusal is one event, and changes nothing', async t => {
+    const projectId = await newProject()
+    const key = await newKey(projectId)
+    const person = async (email: string, options: object) => await newPerson(app, config, { email, ...options })
+    const [owner, operator, other] = [await person('owner@example.org', { project: projectId, role: 'owner' }), await person('operator@example.org', { operator: true }), await person('other@example.org', {})]
+    const { userId } = (await call('POST', `/projects/${projectId}/members`, { email: 'member@example.org', role: 'viewer' })).body
+    const member = `/projects/${projectId}/members/${userId}`
+    const unconfirmed = async () => await sql`UPDATE sessions SET authenticated_at = now() - interval '11 minutes'`
+    // Whoever adds a route with the flag adds a request that would be accepted.
+    const requests: Record<string, { by: Person, permission: string, path: string, body?: object, isOfKey?: boolean, chain?: string }> = {
+      'POST /v1/projects/:projectId/keys/:keyId/reveal': { by: owner, permission: 'keys:reveal', path: `${key}/reveal`, body: { reason: 'a new server' }, isOfKey: true },
+      'POST /v1/projects/:projectId/members': { by: owner, permission: 'members:write', path: `/projects/${projectId}/members`, body: { email: other.email, role: 'viewer' } },
+      'PATCH /v1/projects/:projectId/members/:userId': { by: owner, permission: 'members:write', path: member, body: { role: 'manager' } },
+      'POST /v1/projects/:projectId/members/:userId/invitation': { by: owner, permission: 'members:write', path: `${member}/invitation` },
+      'POST /v1/operators': { by: operator, permission: 'operators:write', path: '/operators', body: { email: other.email }, chain: 'installation' },
+      'POST /v1/service-tokens': { by: owner, permission: 'tokens:write', path: '/service-tokens', body: { name: 'T', permissions: ['keys:read'], projectId }, chain: 'installation' }
+    }
+    const everything = await person('everything@example.org', { project: projectId, role: 'owner', operator: true })
+    await unconfirmed()
+    const flagged: string[] = []
+    for (const route of routesOf(app)) {
+      // Of a type that no route takes: what is not refused before a body is looked at gets no further.
+      const { statusCode, body } = await app.app.inject({ ...addressOf(route, { projectId }), headers: { ...ownPage, cookie: everything.cookie, 'content-type': 'text/plain' }, payload: 'x' })
+      if (statusCode === 403 && JSON.parse(body).code === 'confirmation_required') flagged.push(route)
+    }
+    t.same(Object.keys(requests).sort(), flagged.sort(), 'the routes of the running app')
+
+    /** Every row but those of the trail, and the times that go on by themselves. */
+    const state = async () => await Promise.all(['users', 'members', 'operators', 'service_tokens', 'one_time_links', 'projects', 'keys', 'secrets', 'outbox'].map(async table => await sql`SELECT to_jsonb(x) - 'effective_version' - 'effective_at' - 'delivered_at' AS row FROM ${sql(table)} x ORDER BY 1`))
+    for (const [route, { by, permission, path, body, isOfKey = false, chain = projectId }] of Object.entries(requests)) {
+      const [method = '', url] = route.split(' ')
+      await unconfirmed()
+      const [before, earlier] = [await count(), await state()]
+      t.match(await by.call(method, path, body), { status: 403, body: { code: 'confirmation_required' } }, route)
+      t.equal(await count(), before + 1, `${route}: one event`)
+      t.match(await newest(), { chain, project_id: chain === projectId ? projectId : null, key_id: isOfKey ? key.split('/').at(-1) : null, action: 'permission.refused', actor_type: 'person', actor_id: by.id }, route)
+      t.strictSame((await newest())['details'], { permission, method, route: url, code: 'confirmation_required' }, route)
+      t.strictSame(await state(), earlier, `${route}: nothing changed`)
+      t.match(await by.call(method, path, { nonsense: true }), { status: 403, body: { code: 'confirmation_required' } }, `${route}: before a body is looked at`)
+      t.match(await by.call('POST', '/me/confirm', { password }), { status: 204 })
+      t.match((await by.call(method, path, body)).status, /^20/, `${route}: confirmed`)
+    }
     await holds(t, projectId)
     await holds(t, 'installation')
   })
@@ -521,6 +570,13 @@ function superuser (t: Test, url: string): Sql {
   const sql = postgres(url.replace('keygate@', 'postgres@'), { max: 1, onnotice: () => {} })
   t.teardown(async () => { await sql.end({ timeout: 1 }) })
   return sql
+}
+
+/** A route with ids of the right shape in its path, which nothing has but what is given. */
+function addressOf (route: string, known: Record<string, string>): { method: 'GET', url: string } {
+  const [method = '', path = ''] = route.split(' ')
+  const unknown: Record<string, string> = { projectId: randomUUID(), keyId: `key_${'0'.repeat(22)}`, userId: `usr_${'0'.repeat(22)}`, tokenId: `tok_${'0'.repeat(22)}` }
+  return { method: method as 'GET', url: path.replaceAll(/:(\w+)/g, (_all, name: string) => known[name] ?? unknown[name] ?? 'x') }
 }
 
 interface Ended { code: number | null, out: string, err: string }

@@ -437,7 +437,7 @@ test('key-service over HTTP', async t => {
     for (const path of ['', '/keys', `/keys/${keys[0]?.id}`]) t.equal((await call('GET', `/projects/${projectId}${path}`)).status, 404)
     const changes = (await call('GET', `/changes?after=${cursor}`)).body.data
     const versions = Object.fromEntries(changes.filter((c: { projectId: string }) => c.projectId === projectId).map((c: { keyId: string, version: number }) => [c.keyId, c.version]))
-    t.match(versions, { '*': 2, [keys[0]?.id]: 2, [keys[1]?.id]: 2 }, 'project and keys raised')
+    t.equal(versions['*'], 2, 'the project\'s version is raised, which every record of its keys carries')
     t.same(await app.parts.redis.client.hget(`kg:{${projectId}}:versions`, '*'), '2')
   })
 

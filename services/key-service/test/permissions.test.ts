@@ -3,6 +3,7 @@ import { test } from 'tap'
 import { peopleAdd } from '../src/cli/people-add.ts'
 import { configFor, redisIsReady, startApp, startHouse, tokens, tokensFile, type Answer, type Sql, type TestApp } from './helper.ts'
 import { follow, newPerson, onHost, ownPage, send, tablesOf, type Person } from './people-helper.ts'
+import { routesOf } from './routes-of.ts'
 
 /** design.md section 8, written down once more by hand: whoever changes what is permitted changes it in two places. */
 const table: Record<string, string> = {
@@ -113,20 +114,6 @@ function expected (kind: Kind, need: string, projectId: string | undefined): Exp
   if (projectId !== undefined && held.length === 0 && kind.isOperator !== true) return 404
   const may = [...held, ...kind.isOperator === true ? ['operator'] : []].some(role => table[permission]?.split(' ').includes(role))
   return may || (projectId === undefined && ofEveryone.includes(permission)) ? 'allowed' : 403
-}
-
-/** Every route of the running app, from its own router: `METHOD /path`. */
-function routesOf ({ app }: TestApp): string[] {
-  const found: string[] = []
-  const parents: string[] = []
-  for (const line of app.printRoutes({ commonPrefix: false }).split('\n')) {
-    const [, indent, path, methods] = /^([│ ]*)[├└]── (\S+) \(([A-Z, ]+)\)$/.exec(line) ?? []
-    if (indent === undefined || path === undefined || methods === undefined) continue
-    const depth = indent.length / 4
-    parents[depth] = (depth === 0 ? '' : parents[depth - 1] ?? '') + path
-    for (const method of methods.split(', ')) if (method !== 'HEAD') found.push(`${method} ${parents[depth]}`)
-  }
-  return found.filter(route => route.includes(' /v1/'))
 }
 
 /** The example of each route's body in the OpenAPI document: what a sender would really send. */

@@ -2,9 +2,10 @@ import { ProblemError } from '@keygate/service-kit'
 import { sql } from 'drizzle-orm'
 import { recordAlone, type ChangeContext } from '../audit/audit-log.ts'
 import type { Database, Executor } from '../db/database.ts'
-import { members, operators, serviceTokens, sessions } from '../db/schema.ts'
+import { members, operators, sessions } from '../db/schema.ts'
 import { forbidden, keyNotFound, projectNotFound, unauthenticated } from '../errors.ts'
 import { isOver, type SessionLimits } from '../people/sessions.ts'
+import { holdServiceToken } from '../service-tokens/repository.ts'
 import type { Caller } from './caller.ts'
 import { grantedBy } from './grants.ts'
 import { judge } from './judge.ts'
@@ -27,20 +28,35 @@ export interface Basis {
  *
  * @throws {ProblemError} what authentication would say at this moment: 401, 403, 404.
  */
-export async function whileStill<T> (database: Database, context: ChangeContext, work: (tx: Executor) => Promise<T>): Promise<T> {
+export async function whileStill<T> (database: Database, context: ChangeContext, work: (tx: Executor) => Promise<T>, precautions?: Precautions): Promise<T> {
   const { basis } = context
-  if (basis === undefined) return await database.transaction(work)
-  const { permission, projectId, keyId } = basis
+  return basis === undefined ? await database.transaction(work) : await whileStillAs(database, { ...context, basis }, work, precautions)
+}
+
+/** Who asks for a change that rests on a right, always. */
+export interface RightfulContext extends ChangeContext { basis: Basis }
+
+export interface Precautions {
+  /** Done before the right is judged. What takes rights away locks here what keeps two of its kind apart: each holds a right that the other may be about to end. */
+  first?: (tx: Executor) => Promise<void>
+  /** What the audit trail says of a refusal beside its permission and code. */
+  details?: Record<string, unknown>
+}
+
+/** As `whileStill`; `work` is told who the caller is at this moment, with the rights in the basis's project, or, where it names none, with all. */
+export async function whileStillAs<T> (database: Database, context: RightfulContext, work: (tx: Executor, caller: Caller) => Promise<T>, { first, details = {} }: Precautions = {}): Promise<T> {
+  const { permission, projectId, keyId } = context.basis
   let refusal: ProblemError | undefined
   try {
     return await database.transaction(async tx => {
-      refusal = await refusalOf(tx, basis)
-      if (refusal !== undefined) throw refusal
-      return await work(tx)
+      await first?.(tx)
+      const caller = await judged(tx, context.basis)
+      if (caller instanceof ProblemError) throw (refusal = caller)
+      return await work(tx, caller)
     })
   } catch (error) {
     if (error instanceof ProblemError && (error === refusal || error.problem.status === 403)) {
-      await recordAlone(database, context, { action: 'permission.refused', projectId, keyId, details: { permission, code: error.problem.code } })
+      await recordAlone(database, context, { action: 'permission.refused', projectId, keyId, details: { permission, ...details, code: error.problem.code } })
     }
     throw error
   }
@@ -49,25 +65,23 @@ export async function whileStill<T> (database: Database, context: ChangeContext,
 /**
  * The order of locks: whatever a right rests on, then the project, then its key, last the chain of audit events. Who takes rights
  * away holds neither project nor key meanwhile (`people/member-queries.ts` holds the membership of a project by a lock that is only
- * for that), so nobody waits in a circle. A project's deletion takes rights away after its project is held: there a circle is
- * possible, PostgreSQL breaks it, and `database.transaction` does what lost once more.
+ * for that), so nobody waits in a circle. A project's deletion takes rights away too, and holds them all before the project. Should
+ * there be a circle that nobody thought of, PostgreSQL breaks it, and `database.transaction` does what lost once more.
  */
-async function refusalOf (tx: Executor, basis: Basis): Promise<ProblemError | undefined> {
+async function judged (tx: Executor, basis: Basis): Promise<Caller | ProblemError> {
   const { permission, projectId, keyId } = basis
   const caller = await held(tx, basis)
   if (caller === undefined) return unauthenticated()
   const judgement = judge(caller, permission, projectId)
   if (judgement === 'forbidden') return forbidden(permission, grantedBy(permission))
   if (judgement === 'hidden') return keyId === null ? projectNotFound() : keyNotFound()
-  return undefined
+  return caller
 }
 
 /** The caller as it is now, in what concerns this project; undefined: it may call no more. Its rows stay so until the transaction ends. */
 async function held (tx: Executor, { caller, projectId, sessionLimits }: Basis): Promise<Caller | undefined> {
   if (caller.kind === 'token') {
-    const [token] = await tx.execute<{ permissions: Permission[], projectId: string | null }>(sql`
-      SELECT to_json(permissions) AS permissions, project_id AS "projectId" FROM ${serviceTokens}
-      WHERE id = ${caller.id} AND (expires_at IS NULL OR expires_at > now()) FOR SHARE`)
+    const token = await holdServiceToken(tx, caller.id)
     return token === undefined ? undefined : { ...caller, projectId: token.projectId, permissions: new Set(token.permissions) }
   }
   // A session is only kept from ending: its use may be noted meanwhile. In lists, so that every row that is locked is read.

@@ -3,7 +3,7 @@ import type { Executor } from '../db/database.ts'
 import type { Effect } from '../outbox/make-change.ts'
 
 /** For how long a request can be repeated, and for how long its secret is kept for that. By the database's clock. */
-const [rowsLive, secretsLive] = [sql`interval '24 hours'`, sql`interval '15 minutes'`]
+export const [rowsLive, secretsLive] = [sql`interval '24 hours'`, sql`interval '15 minutes'`]
 
 /** A first answer as it is kept. Its body has no secret, and no `effective` until it is known how the change went on (`isSettled`). */
 export interface KeptAnswer {
@@ -23,7 +23,7 @@ export interface NewAnswer { digest: string, fingerprint: string, projectId: str
 export async function findAnswer (db: Executor, digest: string): Promise<KeptAnswer | undefined> {
   const [row] = await db.execute<KeptAnswer & Record<string, unknown>>(sql`
     SELECT fingerprint, project_id AS "projectId", key_id AS "keyId", status, body, body ? 'effective' AS "isSettled",
-      CASE WHEN created_at > now() - ${secretsLive} THEN secret_ciphertext END AS "secretCiphertext"
+      CASE WHEN created_at > now() - ${secretsLive} AND EXISTS (SELECT 1 FROM projects p WHERE p.id = project_id AND p.deleted_at IS NULL) THEN secret_ciphertext END AS "secretCiphertext"
     FROM idempotency_keys WHERE digest = ${digest} AND created_at > now() - ${rowsLive}`)
   return row
 }

@@ -15,7 +15,7 @@ import { notLogged } from './logging.ts'
 import { findKey, type KeyRow } from './queries.ts'
 import { eraseSettings, findKeyState, holdProject, insertKey, raiseKeyVersion, setStatus, updateKey, type RaisedKey } from './repository.ts'
 import type { CreateKey, EditKey } from './schemas.ts'
-import { addSecret, endRetiring, eraseReplays, eraseSecrets, importSecret, moveRetiring, retireSecret, sealSecrets, type KeyAddress, type SecretOptions } from './secrets.ts'
+import { addSecret, cutRetiring, endRetiring, eraseReplays, eraseSecrets, importSecret, moveRetiring, retireSecret, sealSecrets, type KeyAddress, type SecretOptions } from './secrets.ts'
 
 export interface KeyCommandParts { makeChange: MakeChange, knownScopes: KnownScopes, secretOptions: SecretOptions, importForms: ImportRules['forms'] }
 
@@ -118,6 +118,7 @@ export function createKeyCommands ({ makeChange, knownScopes, secretOptions, imp
         })
         if (faults.length > 0) throw unacceptable(faults)
         await updateKey(tx, key, settings)
+        if (settings.expiresAt !== undefined) await cutRetiring(tx, key)
         if (settings.sealed === true) await sealSecrets(tx, key)
         return { result: undefined, details: describeSettings(settings) }
       })

@@ -3,6 +3,7 @@ import { sql, type SQL } from 'drizzle-orm'
 import { isInstant, readCursor, writeCursor, type Position } from '../cursor.ts'
 import type { Executor } from '../db/database.ts'
 import { policyList } from '../policies/repository.ts'
+import { isThere } from '../projects/queries.ts'
 import { isSearchable } from '../text.ts'
 import { ofKey, ownScopes, runningLogging } from './columns.ts'
 import type { Key, ListKeys } from './schemas.ts'
@@ -52,7 +53,7 @@ const row = sql`json_build_object(
 
 export async function findKey (db: Executor, { projectId, keyId }: KeyAddress): Promise<KeyRow | undefined> {
   const [found] = await db.execute<{ key: KeyRow }>(sql`
-    SELECT ${row} AS key FROM keys k WHERE k.project_id = ${projectId} AND k.id = ${keyId} AND k.status <> 'deleted'`)
+    SELECT ${row} AS key FROM keys k WHERE k.project_id = ${projectId} AND k.id = ${keyId} AND k.status <> 'deleted' AND ${isThere(projectId)}`)
   return found?.key
 }
 
@@ -93,6 +94,7 @@ export async function listKeys (db: Executor, projectId: string, { search, statu
   const conditions = [
     sql`k.project_id = ${projectId}`,
     sql`k.status <> 'deleted'`,
+    isThere(projectId),
     ...status === undefined ? [] : [statusIs[status]],
     ...scope === undefined ? [] : [mayCall(scope, covered)],
     ...role === undefined ? [] : [sql`k.role_id = (SELECT r.id FROM roles r WHERE r.project_id = ${projectId} AND r.name = ${role})`],

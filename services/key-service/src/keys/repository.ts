@@ -17,9 +17,11 @@ const rowOf = ({ projectId, keyId }: KeyAddress) => and(eq(keys.projectId, proje
 const clock = sql<string>`floor(extract(epoch FROM clock_timestamp()) * 1000)`
 
 /**
- * Begins a change of a key: raises its version, which locks its row until the transaction ends. Undefined: there is no such key.
+ * Begins a change of a key: holds its project, then raises the key's version, which locks its row, both until the transaction ends.
+ * Undefined: there is no such key.
  */
 export async function raiseKeyVersion (tx: Executor, key: KeyAddress): Promise<RaisedKey | undefined> {
+  if (await holdProject(tx, key.projectId) === undefined) return undefined
   const [row] = await tx.update(keys).set({ version: sql`${keys.version} + 1` })
     .where(and(rowOf(key), ne(keys.status, 'deleted')))
     .returning({ projectId: keys.projectId, keyId: keys.id, status: keys.status, sealed: keys.sealed, version: keys.version, now: clock })
@@ -35,10 +37,13 @@ export async function findKeyState (tx: Executor, key: KeyAddress): Promise<KeyS
   return { scopes: row.scopes, allowedForAll: row.allowed_for_all, role: role ?? null, logging: readLogging(row.logging) }
 }
 
-/** Keeps a project from being deleted until this transaction ends, so that no key is born into a deleted one. */
+/**
+ * Keeps a project from being deleted until this transaction ends, so that no key is born into a deleted one, and none changed in it.
+ * Against nothing else: other changes of the project go on meanwhile.
+ */
 export async function holdProject (tx: Executor, projectId: string): Promise<{ projectId: string, now: number } | undefined> {
   const [row] = await tx.select({ projectId: projects.id, now: clock }).from(projects)
-    .where(and(eq(projects.id, projectId), sql`${projects.deletedAt} IS NULL`)).for('share')
+    .where(and(eq(projects.id, projectId), sql`${projects.deletedAt} IS NULL`)).for('key share')
   return row === undefined ? undefined : { ...row, now: Number(row.now) }
 }
 

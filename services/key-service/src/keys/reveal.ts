@@ -7,6 +7,7 @@ import { conflict, keyNotFound, unacceptable } from '../errors.ts'
 import { faultOfText } from '../text.ts'
 import type { Vault } from '../vault/vault.ts'
 import { transition, type KeyStatus } from './lifecycle.ts'
+import { holdProject } from './repository.ts'
 import type { KeyAddress } from './secrets.ts'
 
 export interface RevealParts { database: Database, vault: Vault | undefined }
@@ -38,8 +39,9 @@ const remedies = {
   damaged: 'This secret cannot be shown: what is kept of it is damaged. Rotate the key to get a new one. The secret itself works on.'
 }
 
-/** The key's row is held: neither revoked nor rotated between the check and the commit. */
+/** The key's row is held, and its project: neither revoked nor rotated nor deleted between the check and the commit. */
 async function hold (tx: Executor, { projectId, keyId }: KeyAddress): Promise<KeyAddress & { ciphertext: string | null }> {
+  if (await holdProject(tx, projectId) === undefined) throw keyNotFound()
   const [key] = await tx.select({ projectId: keys.projectId, keyId: keys.id, status: keys.status }).from(keys)
     .where(and(eq(keys.projectId, projectId), eq(keys.id, keyId), ne(keys.status, 'deleted'))).for('share')
   if (key === undefined) throw keyNotFound()

@@ -7,6 +7,7 @@ import { findUnknownPeppers } from '../vault/keys-present.ts'
 import type { Peppers } from '../vault/peppers.ts'
 import type { Vault } from '../vault/vault.ts'
 import type { ImportedSecret } from './accept-import.ts'
+import { isAmong } from './columns.ts'
 
 export interface KeyAddress { projectId: string, keyId: string }
 
@@ -32,6 +33,8 @@ export async function importSecret (tx: Executor, owner: SecretOwner, imported: 
   await tx.execute(sql`SELECT pg_advisory_xact_lock(hashtextextended(${imported.digest}, 0))`)
   if ((await findUnknownPeppers(tx, options.peppers)).length > 0) throw pepperMissing()
   const digests = options.peppers.all(imported.digest).map(({ digest }) => digest)
+  // What is not erased yet of a deleted project uses no secret any more.
+  await tx.delete(secrets).where(and(inArray(secrets.digest, digests), sql`EXISTS (SELECT 1 FROM projects p WHERE p.id = ${secrets.projectId} AND p.deleted_at IS NOT NULL)`))
   const used = await tx.select({ id: secrets.id }).from(secrets).where(inArray(secrets.digest, digests)).limit(1)
   return used.length === 0 && await store(tx, owner, imported, options)
 }
@@ -46,9 +49,10 @@ async function store (tx: Executor, { projectId, keyId, sealed }: SecretOwner, {
   return stored.length > 0
 }
 
+const expiryOf = ({ projectId, keyId }: KeyAddress) => sql`(SELECT expires_at FROM ${keys} k WHERE k.project_id = ${projectId} AND k.id = ${keyId})`
+
 /** When a grace that begins now ends: never after the key. By the clock of this moment, not of the transaction's start, which may have waited for another rotation. */
-const endOfGrace = ({ projectId, keyId }: KeyAddress, seconds: number) => sql`least(clock_timestamp() + make_interval(secs => ${seconds}),
-  (SELECT expires_at FROM ${keys} k WHERE k.project_id = ${projectId} AND k.id = ${keyId}))`
+const endOfGrace = (key: KeyAddress, seconds: number) => sql`least(clock_timestamp() + make_interval(secs => ${seconds}), ${expiryOf(key)})`
 
 /**
  * Makes room for a new secret: an older one that is still retiring ends at once, the current one retires for the grace, which is cut
@@ -74,6 +78,11 @@ export async function moveRetiring (tx: Executor, key: KeyAddress, gracePeriodSe
   return moved.length > 0
 }
 
+/** The key's expiry has moved. A grace that would outlive the key is cut for good: what ended with it does not come back when the expiry moves on. */
+export async function cutRetiring (tx: Executor, key: KeyAddress): Promise<void> {
+  await tx.update(secrets).set({ notAfter: sql`least(${secrets.notAfter}, ${expiryOf(key)})` }).where(and(secretsOf(key), eq(secrets.state, 'retiring')))
+}
+
 /** Ends a grace now; false when none was running. */
 export async function endRetiring (tx: Executor, key: KeyAddress): Promise<boolean> {
   const ended = await tx.delete(secrets).where(and(secretsOf(key), eq(secrets.state, 'retiring'))).returning({ wasRunning: sql<boolean>`${secrets.notAfter} > clock_timestamp()` })
@@ -91,9 +100,8 @@ export async function eraseSecrets (tx: Executor, key: KeyAddress): Promise<void
   await eraseReplays(tx, key)
 }
 
-/** Whoever repeats a request that made or rotated the key gets the answer without its secret from now on. Without `keyId`: of all keys of the project. */
-export async function eraseReplays (tx: Executor, { projectId, keyId }: { projectId: string, keyId?: string }): Promise<void> {
-  const ofKey = keyId === undefined ? undefined : eq(idempotencyKeys.keyId, keyId)
+/** Whoever repeats a request that made or rotated the key gets the answer without its secret from now on; of one key, or of several. */
+export async function eraseReplays (tx: Executor, { projectId, keyId }: { projectId: string, keyId: string | string[] }): Promise<void> {
   await tx.update(idempotencyKeys).set({ secretCiphertext: null, encryptionKeyId: null })
-    .where(and(eq(idempotencyKeys.projectId, projectId), ofKey, isNotNull(idempotencyKeys.secretCiphertext)))
+    .where(and(eq(idempotencyKeys.projectId, projectId), isAmong(idempotencyKeys.keyId, [keyId].flat()), isNotNull(idempotencyKeys.secretCiphertext)))
 }

@@ -6,6 +6,7 @@ import { whileStill } from '../access/still.ts'
 import { recordAudit } from '../audit/audit-log.ts'
 import type { Database } from '../db/database.ts'
 import { keyNotFound } from '../errors.ts'
+import { holdProject } from '../keys/repository.ts'
 import { contextOf } from '../plugins/authentication.ts'
 import { KeyParams, noContent } from '../schemas.ts'
 import { applicableLimits, isOfKeyAlone } from './applicable.ts'
@@ -43,6 +44,7 @@ export const limitRoutes: FastifyPluginAsyncTypebox<LimitRoutesOptions> = async 
   }, async (request, reply) => {
     const context = contextOf(request)
     await whileStill(database, context, async tx => {
+      await holdProject(tx, request.params.projectId)
       const key = await findLimitedKey(tx, request.params)
       if (key === undefined) throw keyNotFound()
       const limits = applicableLimits(key, catalogue).filter(isOfKeyAlone)

@@ -1,15 +1,12 @@
 import { and, eq } from 'drizzle-orm'
-import type { Caller } from '../access/caller.ts'
-import { grantedBy } from '../access/grants.ts'
-import type { MemberRole, Permission } from '../access/permissions.ts'
-import { withRefusalsRecorded } from '../access/refusals.ts'
-import { grantable, rightsOf } from '../access/rights.ts'
-import { recordAudit, type AuditEntry, type ChangeContext } from '../audit/audit-log.ts'
+import type { MemberRole } from '../access/permissions.ts'
+import { whileStillAs, type RightfulContext } from '../access/still.ts'
+import { recordAudit, type AuditEntry } from '../audit/audit-log.ts'
 import type { Database, Executor } from '../db/database.ts'
 import { members, passwords } from '../db/schema.ts'
-import { conflict, forbidden, memberNotFound, projectNotFound } from '../errors.ts'
+import { conflict, memberNotFound, projectNotFound } from '../errors.ts'
 import { holdProject } from '../keys/repository.ts'
-import { endUnfoundedTokens, holdServiceToken } from '../service-tokens/repository.ts'
+import { endUnfoundedTokens } from '../service-tokens/repository.ts'
 import { findOrCreateAccount, hasPassword, hasRightsElsewhere } from './accounts.ts'
 import { acceptPerson } from './accept-person.ts'
 import { findMember, holdMembership } from './member-queries.ts'
@@ -23,24 +20,23 @@ type Work<T> = (tx: Executor, projectId: string) => Promise<{ value: T, action: 
 
 /** Everything that changes who belongs to a project. One at a time per project, so that two cannot both take the last owner but one away. */
 export function createMemberCommands ({ database, publicUrl }: { database: Database, publicUrl: string }) {
-  async function change<T> (context: ChangeContext, caller: Caller, project: string, work: Work<T>): Promise<T> {
+  async function change<T> (context: RightfulContext, project: string, work: Work<T>): Promise<T> {
     const projectId = project.toLowerCase()
-    const attempt = { permission: 'members:write', projectId } as const
-    return await withRefusalsRecorded(database, context, attempt, async () => await database.transaction(async tx => {
-      if (!await holdMembership(tx, projectId)) throw projectNotFound()
-      await requireStill(tx, caller, attempt)
+    return await whileStillAs(database, context, async tx => {
       const { value, action, details } = await work(tx, projectId)
       const entry: AuditEntry = { action: `member.${action}`, projectId, keyId: null, details }
       await recordAudit(tx, context, entry)
       return value
-    }))
+    }, {
+      first: async tx => { if (!await holdMembership(tx, projectId)) throw projectNotFound() }
+    })
   }
 
   return {
-    async add (context: ChangeContext, caller: Caller, project: string, body: AddMember): Promise<AddedMember> {
+    async add (context: RightfulContext, project: string, body: AddMember): Promise<AddedMember> {
       const { email, name } = acceptPerson(body)
-      return await change(context, caller, project, async (tx, projectId) => {
-        const giver = await giverOf(tx, caller)
+      return await change(context, project, async (tx, projectId) => {
+        const giver = await giverOf(tx, context.basis.caller)
         const account = await findOrCreateAccount(tx, { email, name, createdBy: context.actor.name, vouchedBy: giver.id })
         const vouchedBy = await holdAccount(tx, account.id)
         await addMember(tx, { projectId, userId: account.id, role: body.role, addedBy: context.actor.name })
@@ -54,8 +50,8 @@ export function createMemberCommands ({ database, publicUrl }: { database: Datab
       })
     },
 
-    async edit (context: ChangeContext, caller: Caller, project: string, userId: string, role: MemberRole): Promise<Member> {
-      return await change(context, caller, project, async (tx, projectId) => {
+    async edit (context: RightfulContext, project: string, userId: string, role: MemberRole): Promise<Member> {
+      return await change(context, project, async (tx, projectId) => {
         const before = await memberOf(tx, projectId, userId)
         await tx.update(members).set({ role }).where(rowOf(projectId, userId))
         if (before.role === 'owner') await requireOwner(tx, projectId, before)
@@ -64,8 +60,8 @@ export function createMemberCommands ({ database, publicUrl }: { database: Datab
       })
     },
 
-    async remove (context: ChangeContext, caller: Caller, project: string, userId: string): Promise<void> {
-      await change(context, caller, project, async (tx, projectId) => {
+    async remove (context: RightfulContext, project: string, userId: string): Promise<void> {
+      await change(context, project, async (tx, projectId) => {
         const before = await memberOf(tx, projectId, userId)
         await tx.delete(members).where(rowOf(projectId, userId))
         if (before.role === 'owner') await requireOwner(tx, projectId, before)
@@ -74,13 +70,13 @@ export function createMemberCommands ({ database, publicUrl }: { database: Datab
     },
 
     /** For somebody who lost the invitation. Whoever has the link gets the account, so it must open nothing but this project, and who makes it vouches. */
-    async invite (context: ChangeContext, caller: Caller, project: string, userId: string): Promise<OneTimeLink> {
-      return await change(context, caller, project, async (tx, projectId) => {
+    async invite (context: RightfulContext, project: string, userId: string): Promise<OneTimeLink> {
+      return await change(context, project, async (tx, projectId) => {
         await memberOf(tx, projectId, userId)
         await holdAccount(tx, userId)
         if (await hasPassword(tx, userId)) throw conflict('already_joined', 'This person has a password. Who forgot it asks whoever runs this installation for a new link.')
         if (await hasRightsElsewhere(tx, userId, projectId)) throw conflict('belongs_elsewhere', 'This person belongs to other projects too, or is an operator. Whoever runs this installation makes the link: key-service\'s command "people link".')
-        await vouch(tx, userId, (await giverOf(tx, caller)).id)
+        await vouch(tx, userId, (await giverOf(tx, context.basis.caller)).id)
         return { value: await makeLink(tx, userId, { publicUrl, lifetimeMs: lifetimes.invitation }), action: 'invite', details: { userId } }
       })
     }
@@ -94,16 +90,6 @@ export async function addMember (tx: Executor, member: typeof members.$inferInse
   if (await holdProject(tx, member.projectId) === undefined) throw projectNotFound()
   const added = await tx.insert(members).values(member).onConflictDoNothing().returning({ userId: members.userId })
   if (added.length === 0) throw conflict('member_exists', 'This person is a member of the project already. Change the role instead.')
-}
-
-/**
- * Asks again, where it counts: between the request's coming in and this transaction the right may have been taken away.
- *
- * @throws {ProblemError} 403
- */
-export async function requireStill (tx: Executor, caller: Caller, { permission, projectId }: { permission: Permission, projectId: string | null }): Promise<void> {
-  const now = caller.kind === 'person' ? grantable(await rightsOf(tx, caller.id), projectId) : new Set((await holdServiceToken(tx, caller.id))?.permissions)
-  if (!now.has(permission)) throw forbidden(permission, grantedBy(permission))
 }
 
 const rowOf = (projectId: string, userId: string) => and(eq(members.projectId, projectId), eq(members.userId, userId))

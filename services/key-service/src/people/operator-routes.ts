@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { Database } from '../db/database.ts'
-import { callerOf, contextOf, requireRecentPassword } from '../plugins/authentication.ts'
+import { rightfulContextOf } from '../plugins/authentication.ts'
 import { noContent } from '../schemas.ts'
 import { listOperators } from './member-queries.ts'
 import type { OperatorCommands } from './operators.ts'
@@ -17,18 +17,15 @@ export const operatorRoutes: FastifyPluginAsyncTypebox<OperatorRoutesOptions> = 
   }, async request => await database.run(async db => await listOperators(db, request.query)))
 
   app.post('/operators', {
-    config: { permission: 'operators:write', problems: [409, 422] },
+    config: { permission: 'operators:write', recentPassword: true, problems: [409, 422] },
     schema: { tags, operationId: 'addOperator', summary: 'Make a person who has an account an operator', body: AddOperator, response: { 201: { $ref: 'Operator#' } } }
-  }, async (request, reply) => {
-    requireRecentPassword(callerOf(request))
-    return await reply.code(201).send(await commands.add(contextOf(request), callerOf(request), request.body.email))
-  })
+  }, async (request, reply) => await reply.code(201).send(await commands.add(rightfulContextOf(request), request.body.email)))
 
   app.delete('/operators/:userId', {
     config: { permission: 'operators:write', bodyIsOptional: true, problems: [404, 409] },
     schema: { tags, operationId: 'removeOperator', summary: 'End a person\'s being an operator', params: OperatorParams, response: { 204: noContent } }
   }, async (request, reply) => {
-    await commands.remove(contextOf(request), callerOf(request), request.params.userId)
+    await commands.remove(rightfulContextOf(request), request.params.userId)
     return await reply.code(204).send()
   })
 }

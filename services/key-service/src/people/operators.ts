@@ -1,18 +1,14 @@
 import { eq, ne } from 'drizzle-orm'
-import type { Caller } from '../access/caller.ts'
-import { withRefusalsRecorded } from '../access/refusals.ts'
-import { recordAudit, type ChangeContext } from '../audit/audit-log.ts'
+import { whileStillAs, type RightfulContext } from '../access/still.ts'
+import { recordAudit } from '../audit/audit-log.ts'
 import type { Database, Executor } from '../db/database.ts'
 import { operators, passwords } from '../db/schema.ts'
 import { conflict, operatorNotFound, unacceptable } from '../errors.ts'
 import { endUnfoundedTokens } from '../service-tokens/repository.ts'
 import { findAccount, hasPassword } from './accounts.ts'
 import { findOperator } from './member-queries.ts'
-import { requireStill } from './members.ts'
 import type { Operator } from './schemas.ts'
 import { giverOf, holdAccount, requireVouchedForOthers } from './vouching.ts'
-
-const attempt = { permission: 'operators:write', projectId: null } as const
 
 /**
  * Who runs the installation. Operators make operators out of accounts that there are and never accounts, nor links to them: else
@@ -20,9 +16,8 @@ const attempt = { permission: 'operators:write', projectId: null } as const
  */
 export function createOperatorCommands (database: Database) {
   return {
-    async add (context: ChangeContext, caller: Caller, email: string): Promise<Operator> {
-      return await withRefusalsRecorded(database, context, attempt, async () => await database.transaction(async tx => {
-        await requireStill(tx, caller, attempt)
+    async add (context: RightfulContext, email: string): Promise<Operator> {
+      return await whileStillAs(database, context, async (tx, caller) => {
         const account = await findAccount(tx, email)
         if (account === undefined) throw unacceptable([{ pointer: '/email', message: 'is not of a person who has an account here: an owner invites them, or key-service\'s command "people add" makes it' }])
         const vouchedBy = await holdAccount(tx, account.id)
@@ -30,19 +25,19 @@ export function createOperatorCommands (database: Database) {
         requireVouchedForOthers(vouchedBy, await giverOf(tx, caller))
         await recordAudit(tx, context, { action: 'operator.add', projectId: null, keyId: null, details: { userId: account.id, email: account.email } })
         return await operatorOf(tx, account.id)
-      }))
+      })
     },
 
-    async remove (context: ChangeContext, caller: Caller, userId: string): Promise<void> {
-      await withRefusalsRecorded(database, context, attempt, async () => await database.transaction(async tx => {
-        // All rows, in one order: two who remove each other come one after the other.
-        const held = await tx.select({ userId: operators.userId }).from(operators).orderBy(operators.userId).for('update')
-        await requireStill(tx, caller, attempt)
-        if (!held.some(operator => operator.userId === userId)) throw operatorNotFound()
+    async remove (context: RightfulContext, userId: string): Promise<void> {
+      await whileStillAs(database, context, async tx => {
+        const removed = await tx.delete(operators).where(eq(operators.userId, userId)).returning({ userId: operators.userId })
+        if (removed.length === 0) throw operatorNotFound()
         if (!await isAnotherThere(tx, userId)) throw conflict('last_operator', 'This is the last operator who can sign in. Make another person who has a password one first.')
-        await tx.delete(operators).where(eq(operators.userId, userId))
         await recordAudit(tx, context, { action: 'operator.remove', projectId: null, keyId: null, details: { userId, endedTokens: await endUnfoundedTokens(tx, userId) } })
-      }))
+      }, {
+        // All rows, in one order: two who remove each other come one after the other.
+        first: async tx => { await tx.select({ userId: operators.userId }).from(operators).orderBy(operators.userId).for('update') }
+      })
     }
   }
 }

@@ -68,8 +68,9 @@ export async function endSession (db: Executor, digest: string): Promise<void> {
   await db.delete(sessions).where(eq(sessions.digest, digest))
 }
 
-export async function endSessionsOf (tx: Executor, userId: string): Promise<void> {
-  await tx.delete(sessions).where(eq(sessions.userId, userId))
+/** @returns the digests of those that ended. */
+export async function endSessionsOf (tx: Executor, userId: string): Promise<string[]> {
+  return (await tx.delete(sessions).where(eq(sessions.userId, userId)).returning({ digest: sessions.digest })).map(({ digest }) => digest)
 }
 
 /** Removes what is over, a bounded number at a time. Rows that another one removes at this moment are left to it. */

@@ -125,7 +125,8 @@ export function createSignIn ({ database, guesses, sessionLimits }: SignInParts)
         : await database.transaction(async tx => {
           if (!await replaceDigest(tx, person.id, digests)) return undefined
           await endLinks(tx, person.id)
-          await endSessionsOf(tx, person.id)
+          // Who has signed out meanwhile changes nothing more.
+          if (!(await endSessionsOf(tx, person.id)).includes(person.session)) throw unauthenticated()
           return await begin(tx, person.id, visitor, 'password.change')
         })
       if (begun !== undefined) return begun

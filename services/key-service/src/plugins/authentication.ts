@@ -4,7 +4,7 @@ import type { Caller, PersonCaller } from '../access/caller.ts'
 import { grantedBy } from '../access/grants.ts'
 import { judge, sees } from '../access/judge.ts'
 import type { Permission } from '../access/permissions.ts'
-import type { Basis } from '../access/still.ts'
+import type { Basis, RightfulContext } from '../access/still.ts'
 import { recordAlone, type ChangeContext } from '../audit/audit-log.ts'
 import type { Database } from '../db/database.ts'
 import { confirmationRequired, forbidden, keyNotFound, onlyForPeople, projectNotFound, unauthenticated } from '../errors.ts'
@@ -17,7 +17,7 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** What a caller must be permitted to use the route. */
     permission?: Permission
-    /** Beside the permission, of what shows a secret again: see `requireRecentPassword`. */
+    /** Beside the permission, of what shows a secret again or gives rights: more than an open session, somebody else may sit there. */
     recentPassword?: boolean
     /** Instead of a permission, for what everybody may do who is known: look at themselves, sign out. */
     access?: 'signed-in' | 'open'
@@ -62,7 +62,7 @@ export const authentication = fp<AuthenticationOptions>(async (app, { database, 
     if (permission === undefined) return
     request.basis = { caller, permission, ...address, sessionLimits }
     const isAllowed = judge(caller, permission, address.projectId) === 'allowed'
-    if (isAllowed && !(recentPassword && isUnconfirmed(caller))) return
+    if (isAllowed && !(recentPassword && wantsConfirmation(caller))) return
     const refusal = isAllowed ? confirmationRequired() : forbidden(permission, grantedBy(permission))
     await app.countRefused(request)
     await recordAlone(database, contextOf(request), { action: 'permission.refused', ...address, details: { permission, method: request.method, route: request.routeOptions.url ?? null, code: refusal.problem.code } })
@@ -115,20 +115,18 @@ export function contextOf (request: FastifyRequest): ChangeContext {
   return { actor: { type: kind, id, name }, requestId: request.id, ...request.basis !== null && { basis: request.basis } }
 }
 
+/** The same where it rests on a right, always: of a route with a permission. */
+export function rightfulContextOf (request: FastifyRequest): RightfulContext {
+  if (request.basis === null) throw new Error(`${request.method} ${request.url} rests on no permission`)
+  return { ...contextOf(request), basis: request.basis }
+}
+
 /** The one project that the caller is confined to; null: none. For look-ups that no path confines. */
 export function boundProjectOf (caller: Caller): string | null {
   return caller.kind === 'token' ? caller.projectId : null
 }
 
-/**
- * What shows a secret again wants more than an open session: somebody else may sit there.
- *
- * @throws {ProblemError} 403 for a person who has not given the password in the last ten minutes. Service tokens have none to give.
- */
-export function requireRecentPassword (caller: Caller): void {
-  if (isUnconfirmed(caller)) throw confirmationRequired()
-}
-
-function isUnconfirmed (caller: Caller): boolean {
+/** Of a person who has not given the password in the last ten minutes. Service tokens have none to give. */
+export function wantsConfirmation (caller: Caller): boolean {
   return caller.kind === 'person' && caller.nowMs - caller.authenticatedMs > confirmationMs
 }

@@ -17,7 +17,8 @@ import { replacePolicies } from '../policies/repository.ts'
 import { checkVersion, type IfMatch } from '../preconditions.ts'
 import { parseName } from '../text.ts'
 import { findProject, type ProjectRow } from './queries.ts'
-import { eraseKeys, raiseProjectVersion, setDeleted, setName } from './repository.ts'
+import type { Erasure } from './erasure.ts'
+import { countKeys, eraseBatch, holdEndingsIn, raiseForDeletion, raiseProjectVersion, setDeleted, setName, type RaisedProject } from './repository.ts'
 import type { CreateProject, EditProject } from './schemas.ts'
 
 export interface ChangedProject { row: ProjectRow, effect: Effect }
@@ -25,7 +26,7 @@ export interface ChangedProject { row: ProjectRow, effect: Effect }
 interface ProjectSettings { name?: string, policies?: PolicyBody[] | null }
 
 /** Everything that changes a project. Its version is field `*`: raising it makes every record of its keys stale. */
-export function createProjectCommands (makeChange: MakeChange) {
+export function createProjectCommands (makeChange: MakeChange, erasure: Pick<Erasure, 'wake'>) {
   return {
     async create (context: ChangeContext, caller: Caller, body: CreateProject): Promise<ChangedProject> {
       const { owner: email, ...settings } = body
@@ -55,31 +56,34 @@ export function createProjectCommands (makeChange: MakeChange) {
       return { row, effect }
     },
 
-    /** The project and all its keys become tombstones in one transaction; bringing a project back would not bring back its keys. */
+    /**
+     * The project becomes a tombstone, and with it all its keys are gone; bringing a project back would not bring back its keys. Of a large
+     * project only some are erased in this transaction, which would last too long otherwise: the rest afterwards (`erasure.ts`).
+     */
     async remove (context: ChangeContext, projectId: string, wanted: IfMatch | undefined): Promise<void> {
       await makeChange(context, async tx => {
-        const raised = await raiseProjectVersion(tx, projectId)
+        const raised = await raiseForDeletion(tx, projectId)
         if (raised === undefined) throw projectNotFound()
         checkVersion(wanted, raised.version - 1)
-        const keys = await eraseKeys(tx, raised.projectId)
+        const keys = await countKeys(tx, raised.projectId)
         await setDeleted(tx, raised.projectId)
+        await eraseBatch(tx, raised.projectId, { locked: 'wait' })
         return {
           value: undefined,
-          audit: { action: 'project.delete', projectId: raised.projectId, keyId: null, details: { keys: keys.length } },
-          raised: [own(raised), ...keys]
+          audit: { action: 'project.delete', projectId: raised.projectId, keyId: null, details: { keys } },
+          raised: [own(raised)]
         }
-      })
+      }, { first: async tx => { await holdEndingsIn(tx, projectId) } })
+      erasure.wake()
     }
   }
 }
 
 export type ProjectCommands = ReturnType<typeof createProjectCommands>
 
-type Raised = Pick<RaisedVersion, 'projectId' | 'version'>
+const own = ({ projectId, version }: RaisedProject): RaisedVersion => ({ projectId, keyId: '*', version })
 
-const own = ({ projectId, version }: Raised): RaisedVersion => ({ projectId, keyId: '*', version })
-
-async function finish (tx: Executor, action: string, raised: Raised, details: Record<string, unknown>) {
+async function finish (tx: Executor, action: string, raised: RaisedProject, details: Record<string, unknown>) {
   const row = await findProject(tx, raised.projectId)
   if (row === undefined) throw projectNotFound()
   return { value: row, audit: { action: `project.${action}`, projectId: raised.projectId, keyId: null, details }, raised: [own(raised)] }

@@ -1,5 +1,5 @@
 import type { PolicyBody } from '@keygate/contracts'
-import { sql } from 'drizzle-orm'
+import { sql, type SQL } from 'drizzle-orm'
 import { isInstant, readCursor, writeCursor } from '../cursor.ts'
 import type { Executor } from '../db/database.ts'
 import { policyList } from '../policies/repository.ts'
@@ -28,9 +28,12 @@ export async function findProject (db: Executor, projectId: string): Promise<Pro
   return found?.project
 }
 
+/** A condition for everything that reads keys: those of a deleted project may not be erased yet, and are gone all the same. */
+export const isThere = (projectId: string): SQL => sql`EXISTS (SELECT 1 FROM projects WHERE id = ${projectId} AND deleted_at IS NULL)`
+
 export async function hasProject (db: Executor, projectId: string): Promise<boolean> {
-  const found = await db.execute(sql`SELECT 1 FROM projects WHERE id = ${projectId} AND deleted_at IS NULL`)
-  return found.length > 0
+  const [row] = await db.execute<{ there: boolean }>(sql`SELECT ${isThere(projectId)} AS there`)
+  return row?.there === true
 }
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/

@@ -1,18 +1,17 @@
 import { sql } from 'drizzle-orm'
 import type { Caller } from '../access/caller.ts'
-import { grantedBy } from '../access/grants.ts'
 import { sees } from '../access/judge.ts'
 import { ofInstallation, type Permission } from '../access/permissions.ts'
-import { withRefusalsRecorded } from '../access/refusals.ts'
-import { grantable, rightsOf } from '../access/rights.ts'
-import { recordAudit, type ChangeContext } from '../audit/audit-log.ts'
+import { grantable } from '../access/rights.ts'
+import { whileStillAs, type RightfulContext } from '../access/still.ts'
+import { recordAudit } from '../audit/audit-log.ts'
 import type { Database, Executor } from '../db/database.ts'
-import { cannotGrant, conflict, forbidden, projectNotFound, tokenNotFound, unacceptable, unauthenticated } from '../errors.ts'
+import { cannotGrant, conflict, projectNotFound, tokenNotFound, unacceptable } from '../errors.ts'
 import { parseExpiry } from '../keys/expiry.ts'
 import { holdProject } from '../keys/repository.ts'
 import { parseName } from '../text.ts'
 import { holdVisibleToken } from './queries.ts'
-import { endTokens, holdServiceToken, insertServiceToken } from './repository.ts'
+import { endTokens, holdEndings, insertServiceToken, originOf } from './repository.ts'
 import type { CreateServiceToken, ServiceToken } from './schemas.ts'
 
 /** What whoever makes a token may give to it, for the project that it is for. */
@@ -23,11 +22,12 @@ export interface MadeServiceToken { row: ServiceToken, token: string }
 /** Making and ending service tokens over the API. */
 export function createServiceTokenCommands (database: Database) {
   return {
-    async create (context: ChangeContext, caller: Caller, body: CreateServiceToken): Promise<MadeServiceToken> {
+    /** No path names the project here, the body does: it is what the right is judged in. */
+    async create (context: RightfulContext, body: CreateServiceToken): Promise<MadeServiceToken> {
       const projectId = body.projectId?.toLowerCase() ?? null
-      const attempt = { permission: 'tokens:write', projectId, details: { permissions: body.permissions } } as const
-      return await withRefusalsRecorded(database, context, attempt, async () => await database.transaction(async tx => {
-        if (projectId !== null && (!sees(caller, projectId) || await holdProject(tx, projectId) === undefined)) throw projectNotFound()
+      if (projectId !== null && !sees(context.basis.caller, projectId)) throw projectNotFound()
+      return await whileStillAs(database, { ...context, basis: { ...context.basis, projectId } }, async (tx, caller) => {
+        if (projectId !== null && await holdProject(tx, projectId) === undefined) throw projectNotFound()
         const maker = await makerOf(tx, caller, projectId)
         requireGrantable(maker, body.permissions as Permission[], projectId)
         const { name, expiresAt } = acceptToken(body, { now: await clockOf(tx), latest: maker.expiresAt })
@@ -36,37 +36,36 @@ export function createServiceTokenCommands (database: Database) {
         const row = await holdVisibleToken(tx, caller, id)
         if (row === undefined) throw tokenNotFound()
         return { row, token }
-      }))
+      }, { details: { permissions: body.permissions } })
     },
 
-    async remove (context: ChangeContext, caller: Caller, tokenId: string): Promise<void> {
-      await database.transaction(async tx => {
+    async remove (context: RightfulContext, tokenId: string): Promise<void> {
+      await whileStillAs(database, context, async (tx, caller) => {
         const found = await holdVisibleToken(tx, caller, tokenId)
         if (found === undefined) throw tokenNotFound()
         if (found.fromFile) throw conflict('token_from_file', `The token "${found.name}" stands in KEYGATE_SERVICE_TOKENS_FILE. Remove it there and start key-service again.`)
         const ended = await endTokens(tx, [tokenId])
         await recordAudit(tx, context, { action: 'token.delete', projectId: found.projectId, keyId: null, details: { tokenId, name: found.name, permissions: found.permissions, endedTokens: ended.filter(id => id !== tokenId) } })
-      })
+      }, { first: holdEndings })
     }
   }
 }
 
 export type ServiceTokenCommands = ReturnType<typeof createServiceTokenCommands>
 
-/** A token that a token makes rests on the same person's rights, and ends with it at the latest. */
+/**
+ * A token that a token makes rests on the same person's rights, and ends with it at the latest.
+ *
+ * @param caller as it is now, and stays until the transaction ends.
+ */
 async function makerOf (tx: Executor, caller: Caller, projectId: string | null): Promise<Maker> {
-  if (caller.kind === 'person') return { makerId: caller.id, parentId: null, permissions: grantable(await rightsOf(tx, caller.id), projectId), expiresAt: null }
-  const held = await holdServiceToken(tx, caller.id)
-  if (held === undefined) throw unauthenticated()
-  const isBeyond = held.projectId !== null && held.projectId !== projectId
-  return { makerId: held.makerId, parentId: caller.id, permissions: new Set(isBeyond ? [] : held.permissions), expiresAt: held.expiresAt }
+  if (caller.kind === 'person') return { makerId: caller.id, parentId: null, permissions: grantable(caller, projectId), expiresAt: null }
+  const isBeyond = caller.projectId !== null && caller.projectId !== projectId
+  return { ...await originOf(tx, caller.id), parentId: caller.id, permissions: isBeyond ? new Set() : caller.permissions }
 }
 
 function requireGrantable (maker: Maker, permissions: Permission[], projectId: string | null): void {
-  if (!maker.permissions.has('tokens:write')) {
-    if (projectId === null) throw unacceptable([{ pointer: '/projectId', message: 'must name a project of yours: a token for all projects is for operators to make' }])
-    throw forbidden('tokens:write', grantedBy('tokens:write'))
-  }
+  if (!maker.permissions.has('tokens:write')) throw unacceptable([{ pointer: '/projectId', message: 'must name a project of yours: a token for all projects is for operators to make' }])
   for (const [index, permission] of permissions.entries()) {
     const pointer = `/permissions/${index}`
     if (permission === 'keys:verify') throw cannotGrant(pointer, 'is keys:verify, which is granted on the host alone: key-service\'s command "tokens create"')

@@ -20,17 +20,30 @@ export async function findServiceToken (db: Executor, token: string): Promise<To
 }
 
 /**
- * What another token may be made of: the present state of a token, which cannot end before this transaction does. The rights of the
- * person it rests on are held before the token itself: who takes them away ends the tokens afterwards, and finds all of them.
+ * What a token may do at this moment; it cannot end before this transaction does. The rights of the person it rests on are held
+ * before the token itself: who takes them away ends the tokens afterwards, and finds all of them.
  */
-export async function holdServiceToken (tx: Executor, id: string): Promise<{ permissions: Permission[], projectId: string | null, makerId: string | null, expiresAt: Date | null } | undefined> {
-  const { permissions, projectId, makerId, expiresAt } = serviceTokens
+export async function holdServiceToken (tx: Executor, id: string): Promise<{ permissions: Permission[], projectId: string | null } | undefined> {
+  const { permissions, projectId, makerId } = serviceTokens
   const [found] = await tx.select({ makerId }).from(serviceTokens).where(eq(serviceTokens.id, id))
   const rights = typeof found?.makerId === 'string' ? await rightsOf(tx, found.makerId) : null
-  const [held] = await tx.select({ permissions, projectId, makerId, expiresAt }).from(serviceTokens).where(and(eq(serviceTokens.id, id), isLive)).for('share')
+  const [held] = await tx.select({ permissions, projectId }).from(serviceTokens).where(and(eq(serviceTokens.id, id), isLive)).for('share')
   if (held === undefined) return undefined
   const founded = rights === null ? null : grantable(rights, held.projectId)
   return { ...held, permissions: (held.permissions as Permission[]).filter(permission => founded?.has(permission) ?? true) }
+}
+
+/** The person that a token rests on, and when it ends; null: on nobody, and never. */
+export async function originOf (tx: Executor, id: string): Promise<{ makerId: string | null, expiresAt: Date | null }> {
+  const { makerId, expiresAt } = serviceTokens
+  const [found] = await tx.select({ makerId, expiresAt }).from(serviceTokens).where(eq(serviceTokens.id, id))
+  if (found === undefined) throw new Error('the token that is held is not there')
+  return found
+}
+
+/** Lets those who end tokens come one after the other: two tokens that end each other, or themselves twice, would wait in a circle. */
+export async function holdEndings (tx: Executor): Promise<void> {
+  await tx.execute(sql`SELECT pg_advisory_xact_lock(hashtextextended('service-tokens', 0))`)
 }
 
 export interface NewServiceToken {

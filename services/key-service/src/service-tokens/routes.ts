@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { Database } from '../db/database.ts'
-import { callerOf, contextOf, requireRecentPassword } from '../plugins/authentication.ts'
+import { callerOf, rightfulContextOf } from '../plugins/authentication.ts'
 import { noContent } from '../schemas.ts'
 import type { ServiceTokenCommands } from './commands.ts'
 import { listServiceTokens } from './queries.ts'
@@ -12,11 +12,10 @@ const tags = ['service-tokens']
 
 export const serviceTokenRoutes: FastifyPluginAsyncTypebox<ServiceTokenRoutesOptions> = async (app, { database, commands }) => {
   app.post('/service-tokens', {
-    config: { permission: 'tokens:write', problems: [404, 422] },
+    config: { permission: 'tokens:write', recentPassword: true, problems: [404, 422] },
     schema: { tags, operationId: 'createServiceToken', summary: 'Make a service token; it is shown this once', body: CreateServiceToken, response: { 201: ServiceTokenWithToken } }
   }, async (request, reply) => {
-    requireRecentPassword(callerOf(request))
-    const { row, token } = await commands.create(contextOf(request), callerOf(request), request.body)
+    const { row, token } = await commands.create(rightfulContextOf(request), request.body)
     return await reply.code(201).header('cache-control', 'no-store').send({ ...row, token })
   })
 
@@ -29,7 +28,7 @@ export const serviceTokenRoutes: FastifyPluginAsyncTypebox<ServiceTokenRoutesOpt
     config: { permission: 'tokens:write', bodyIsOptional: true, problems: [404, 409] },
     schema: { tags, operationId: 'deleteServiceToken', summary: 'End a service token', params: ServiceTokenParams, response: { 204: noContent } }
   }, async (request, reply) => {
-    await commands.remove(contextOf(request), callerOf(request), request.params.tokenId)
+    await commands.remove(rightfulContextOf(request), request.params.tokenId)
     return await reply.code(204).send()
   })
 }

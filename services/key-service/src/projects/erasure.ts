@@ -1,0 +1,89 @@
+import type { FastifyBaseLogger } from 'fastify'
+import type { Database } from '../db/database.ts'
+import { eraseBatch, findUnerased } from './repository.ts'
+
+export interface ErasureParts {
+  database: Database
+  log: FastifyBaseLogger
+  /** How often it is looked for what another process has left, in milliseconds. */
+  intervalMs?: number
+}
+
+export interface Erasure {
+  /** A project has been deleted: erases what is left of it. Returns at once. */
+  wake: () => void
+  start: () => void
+  /** Fulfils when the transaction that is running has ended; the rest is for the next start, or another process. */
+  stop: () => Promise<void>
+}
+
+/**
+ * Erases the keys of deleted projects, batch by batch, off the request's path: after each deletion, at the start, because a process may
+ * have ended in between, and again and again. Each batch is a transaction, so whatever ends this leaves no half of a key; several
+ * processes may do it at once, they leave each other's keys out.
+ */
+export function createErasure ({ database, log, intervalMs = 60_000 }: ErasureParts): Erasure {
+  let isWanted = false
+  let isFailing = false
+  const stopping = new AbortController()
+  let timer: NodeJS.Timeout | undefined
+  let running: Promise<void> | undefined
+
+  /** @returns how many keys were erased. */
+  async function eraseProject (projectId: string): Promise<number> {
+    let erased = 0
+    for (let after: string | undefined = ''; after !== undefined && !stopping.signal.aborted;) {
+      const from: string = after
+      const batch = await database.transaction(async tx => await eraseBatch(tx, projectId, { after: from, locked: 'skip' }))
+      erased += batch.erased
+      after = batch.last
+    }
+    return erased
+  }
+
+  /** Until nothing is left, or only what somebody else is writing at this moment: that is for the next time. */
+  async function round (): Promise<void> {
+    for (let erased = 1; erased > 0 && !stopping.signal.aborted;) {
+      erased = 0
+      for (const projectId of await database.run(findUnerased)) erased += await eraseProject(projectId)
+    }
+  }
+
+  async function attempt (): Promise<void> {
+    try {
+      await round()
+      if (isFailing) log.info('deleted projects are erased again')
+      isFailing = false
+    } catch (error) {
+      if (!isFailing) log.warn({ err: error }, 'what is left of deleted projects cannot be erased; it is tried again')
+      isFailing = true
+    }
+  }
+
+  /** Rounds follow each other; whoever asks during one gets the next. */
+  async function rounds (): Promise<void> {
+    while (isWanted && !stopping.signal.aborted) {
+      isWanted = false
+      await attempt()
+    }
+    running = undefined
+  }
+
+  function wake (): void {
+    isWanted = true
+    if (!stopping.signal.aborted) running ??= rounds()
+  }
+
+  return {
+    wake,
+    start: () => {
+      wake()
+      timer = setInterval(wake, intervalMs).unref()
+    },
+    stop: async () => {
+      stopping.abort()
+      clearInterval(timer)
+      await running
+    }
+  }
+}
