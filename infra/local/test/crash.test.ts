@@ -40,8 +40,8 @@ async function warmKey (): Promise<Key> {
 }
 
 /** Starts are slow; `npm run crash -w infra/local` has more of them. */
-const kills = Number(process.env['KEYGATE_CRASHES'] ?? 10)
-const changesPerKill = 10
+const kills = Number(process.env['KEYGATE_CRASHES'] ?? 5)
+const changesPerKill = 20
 
 t.test(`P6: key-service killed ${kills} times between the commit of ${changesPerKill} changes and Redis: the next process delivers, nothing is lost`, async t => {
   const sql = postgres(house.stack.postgres.url, { max: 1 })

@@ -3,7 +3,7 @@ import t from 'tap'
 import { openHouse, type Key } from './house.ts'
 
 /** A change of each kind so many times; `npm run revocation -w infra/local` makes more of them. */
-const rounds = Number(process.env['KEYGATE_REVOCATION_ROUNDS'] ?? 10)
+const rounds = Number(process.env['KEYGATE_REVOCATION_ROUNDS'] ?? 5)
 const callers = 50
 
 // Refusals are part of these runs: their limit per address is set above the load.

@@ -8,6 +8,8 @@ import { pidOf, waiterFor } from './lock-watch.ts'
 import { newPerson, ownPage, password, tablesOf } from './people-helper.ts'
 
 const reason = 'the new server needs it'
+/** Every change with every ending of a right; else each change with one for persons and one for tokens, and each ending with six changes. */
+const isThorough = process.env['KEYGATE_THOROUGH'] === '1'
 
 test('a right is judged again where it is used', async t => {
   const house = await startHouse(t)
@@ -182,8 +184,9 @@ test('a right is judged again where it is used', async t => {
     const newest = async () => (await sql`SELECT id, action FROM audit_events ORDER BY id DESC LIMIT 1`)[0]
     const { endings, acts } = await newWorld()
     for (const kind of ['person', 'token'] as const) {
-      for (const ending of Object.keys(endings[kind])) {
-        for (const act of Object.keys(acts) as Array<keyof typeof acts>) {
+      for (const [index, ending] of Object.keys(endings[kind]).entries()) {
+        for (const [number, act] of (Object.keys(acts) as Array<keyof typeof acts>).entries()) {
+          if (!isThorough && (index + number) % 3 !== 0) continue
           const { projectId, callers, endings, acts, giveBack } = await newWorld()
           const change = async () => await callers[kind](...acts[act] as [string, string, object?])
           const end = (endings[kind] as Record<string, Ending>)[ending] as Ending

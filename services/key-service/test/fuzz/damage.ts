@@ -30,9 +30,11 @@ export function damaged (operation: Operation, request: Request, kind: Damage, r
   })
 }
 
-/** Every field with each of the sharpest texts, one at a time. */
-export function hostileEverywhere (operation: Operation, request: Request): Request[] {
-  return placesOf(operation, request).flatMap(place => sharpTexts.map(text => changed(request, place, () => text))).filter(made => made !== undefined)
+/** Every field with each of the sharpest texts, one at a time; unless it is to be thorough, with two of them, and the next field with the next two. */
+export function hostileEverywhere (operation: Operation, request: Request, isThorough: boolean): Request[] {
+  return placesOf(operation, request)
+    .flatMap((place, index) => sharpTexts.filter((_, number) => isThorough || (index + number) % 4 === 0).map(text => changed(request, place, () => text)))
+    .filter(made => made !== undefined)
 }
 
 function placesOf (operation: Operation, request: Request): Place[] {

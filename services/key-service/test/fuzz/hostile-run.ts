@@ -15,10 +15,11 @@ export interface HostileOutcome {
   foreignTables: string[]
 }
 
+const isThorough = process.env['KEYGATE_THOROUGH'] === '1'
 /** How many ordinary requests show which tables the operation touches. */
 const ordinary = 12
 
-/** Sends every field with every sharp text, each on its own, and looks which tables have more or fewer rows afterwards. */
+/** Sends every field with sharp texts, each on its own, and looks which tables have more or fewer rows afterwards. */
 export async function attack (operation: Operation, sql: Sql, { app, token, world, judge, seed }: FuzzOptions): Promise<HostileOutcome> {
   const lender = createLender(operation, world)
   const requestFor = (living: Living, index: number): Request =>
@@ -30,13 +31,13 @@ export async function attack (operation: Operation, sql: Sql, { app, token, worl
 
   // Made before rows are counted; what a 2xx uses up is made once for each request.
   const [victim] = await takeAll(lender.take, 1) as [Living]
-  const requests = hostileEverywhere(operation, requestFor(victim, 0))
+  const requests = hostileEverywhere(operation, requestFor(victim, 0), isThorough)
   const victims = lender.isConsumed ? await takeAll(lender.take, requests.length) : []
   const faults: string[] = []
   let accepted = 0
   const changed = await tablesTouchedBy(sql, async () => {
     for (const [index, made] of requests.entries()) {
-      const request = lender.isConsumed ? hostileEverywhere(operation, requestFor(victims[index] as Living, 0))[index] ?? made : made
+      const request = lender.isConsumed ? hostileEverywhere(operation, requestFor(victims[index] as Living, 0), isThorough)[index] ?? made : made
       const answer = await send(app, operation, request, token)
       if (answer.status < 300) accepted++
       const found = judge(operation, answer)

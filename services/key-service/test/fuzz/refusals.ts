@@ -125,6 +125,7 @@ function withFields (request: Request, fields: object): Request {
 const byOperation: Record<string, Provoke> = {
   'listChanges 410': async ({ app }, operation, request) => await send(app, operation, { ...request, query: { after: '18446744073709551615' } }, tokens.all),
   'signIn 401': async ({ app }, operation, request) => await send(app, operation, withFields(request, { password: 'not the password' }), tokens.all),
+  'signIn 422': async ({ app }, operation, request) => await send(app, operation, withFields(request, { password: 'x'.repeat(1000) }), tokens.all),
   'changePassword 422': async ({ app }, operation, request) => await send(app, operation, withFields(request, { newPassword: 'too short' }), tokens.all),
   'setPassword 422': async ({ app }, operation, request) => await send(app, operation, withFields(request, { password: 'too short' }), tokens.all),
   'createServiceToken 404': async ({ app }, operation, request) => await send(app, operation, withFields(request, { projectId: '11111111-2222-4333-8444-555555555555' }), tokens.all),
