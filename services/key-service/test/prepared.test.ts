@@ -45,10 +45,13 @@ t.test('a change of the schema under a prepared statement is not an error', asyn
   const database = openDatabase(url, { max: 1 })
   t.teardown(database.close)
   await database.run(async db => { await db.execute(sql.raw('CREATE TABLE shapes (a int)')) })
-  const all = async () => await database.run(async db => await db.execute(sql`SELECT * FROM shapes WHERE ${1}::int = 1`))
-  for (let i = 0; i < 4; i++) await all()
-  await database.run(async db => { await db.execute(sql.raw('ALTER TABLE shapes ADD COLUMN b int; INSERT INTO shapes VALUES (1, 2)')) })
-  t.same([...await all()], [{ a: 1, b: 2 }])
+  const read = async (db: Executor) => await db.execute(sql`SELECT * FROM shapes WHERE ${1}::int = 1`)
+  const write = async (tx: Executor) => await tx.execute(sql`INSERT INTO shapes VALUES (${1}) RETURNING *`)
+  for (let i = 0; i < 4; i++) await database.run(read)
+  for (let i = 0; i < 4; i++) await database.transaction(write)
+  await database.run(async db => { await db.execute(sql.raw('DELETE FROM shapes; ALTER TABLE shapes ADD COLUMN b int DEFAULT 2')) })
+  t.same([...await database.transaction(write)], [{ a: 1, b: 2 }], 'in a transaction, which is made again')
+  t.same([...await database.run(read)], [{ a: 1, b: 2 }])
 })
 
 t.test('texts without end do not fill the server: their connection is replaced, and nothing is refused meanwhile', async t => {

@@ -42,7 +42,12 @@ export function noAnswer (ms: number): Error {
 }
 
 export function isRepeatable (error: unknown): boolean {
-  return error instanceof Error && statesToRepeat.has(codeOf(error))
+  return error instanceof Error && (statesToRepeat.has(codeOf(error)) || isOutdatedPlan(error))
+}
+
+/** The schema has changed under a prepared statement. The driver has let go of it: the next time it is prepared anew. */
+function isOutdatedPlan (error: Error): boolean {
+  return codeOf(error) === '0A000' && (error as { routine?: string }).routine === 'RevalidateCachedQuery'
 }
 
 /** Login, password or database are wrong: waiting does not mend that. */
