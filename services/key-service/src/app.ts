@@ -114,7 +114,8 @@ export async function buildApp (config: Config, open: (log: FastifyBaseLogger) =
         makeChange,
         knownScopes,
         secretOptions: { peppers, vault, prefix: config.keyPrefix },
-        importForms: config.importForms
+        importForms: config.importForms,
+        maxDays: config.keyMaxDays
       }),
       reveal: createReveal({ database, vault }),
       coveredScopes: knownScopes.covered

@@ -28,6 +28,7 @@ const Variables = Type.Object({
   KEYGATE_REQUESTS_LIMIT: Type.Integer({ minimum: 1, maximum: 100_000, default: 600, description: 'requests per address and minute; look-ups of gateways are not counted' }),
   KEYGATE_SERVICE_TOKENS_FILE: Type.Optional(Type.String({ description: 'the path of a JSON file with the first service tokens' })),
   KEYGATE_KEY_PREFIX: Type.String({ default: 'kg', description: 'what new secrets begin with' }),
+  KEYGATE_KEY_MAX_DAYS: Type.Optional(Type.Integer({ minimum: 1, maximum: 36_500, description: 'how many days ahead a key\'s expiry may lie, which every new key then needs; unset: any or none' })),
   KEYGATE_RELAY_INTERVAL_MS: Type.Integer({ minimum: 10, maximum: 60_000, default: 500, description: 'how often undelivered changes are tried again, in milliseconds' }),
   KEYGATE_REDIS_TIMEOUT_MS: Type.Integer({ minimum: 10, maximum: 30_000, default: 100, description: 'how long the delivery of a change to Redis may take before it is answered as pending, in milliseconds' }),
   KEYGATE_DATABASE_TIMEOUT_MS: Type.Integer({ minimum: 50, maximum: 60_000, default: 2000, description: 'how long PostgreSQL may take to connect or for a statement, in milliseconds' }),
@@ -55,6 +56,7 @@ export interface Config {
   requestsLimit: number
   serviceTokensFile: string | undefined
   keyPrefix: string
+  keyMaxDays: number | undefined
   relayIntervalMs: number
   redisTimeoutMs: number
   databaseTimeoutMs: number
@@ -88,6 +90,7 @@ export function readConfig (env: Environment): { config: Config, warnings: strin
       requestsLimit: variables.KEYGATE_REQUESTS_LIMIT,
       serviceTokensFile: variables.KEYGATE_SERVICE_TOKENS_FILE,
       keyPrefix: variables.KEYGATE_KEY_PREFIX,
+      keyMaxDays: variables.KEYGATE_KEY_MAX_DAYS,
       relayIntervalMs: variables.KEYGATE_RELAY_INTERVAL_MS,
       redisTimeoutMs: variables.KEYGATE_REDIS_TIMEOUT_MS,
       databaseTimeoutMs: variables.KEYGATE_DATABASE_TIMEOUT_MS,

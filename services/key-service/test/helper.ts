@@ -83,6 +83,7 @@ export function configFor (t: Test, databaseUrl: string, redisUrl: string, overr
     requestsLimit: 100_000, // tests of the limit set their own
     serviceTokensFile: tokensFile(t),
     keyPrefix: 'kg',
+    keyMaxDays: undefined,
     // Longer than any test: what a test sees delivered was delivered by the change itself, by a reconnect, or because it asked.
     relayIntervalMs: 60_000,
     redisTimeoutMs: 1000,

@@ -260,6 +260,23 @@ test('the life of a key', async t => {
     t.equal((await verify(key.secret)).outcome, 'found', 'verification needs no ciphertext')
   })
 
+  await t.test('D6 where keys live at most so many days, every new one says until when, and no edit makes it longer', async t => {
+    const { call, newProject, sql } = await start({ keyMaxDays: 30 })
+    const collection = `/projects/${await newProject()}/keys`
+    const day = (days: number): string => new Date(Date.now() + days * 86_400_000).toISOString().slice(0, 10)
+    for (const expiresAt of [undefined, null, day(32), '9999-12-31']) {
+      t.match(await call('POST', collection, { name: 'K', expiresAt }), { status: 422, body: { errors: [{ pointer: '/expiresAt', message: /^must be given, and at or before \S+: keys live at most 30 days here$/ }] } }, String(expiresAt))
+    }
+    t.match(await call('POST', collection, { name: 'K', expiresAt: '2020-01-01' }), { status: 422, body: { errors: [{ message: 'must be in the future' }] } })
+    const { status, body: key } = await call('POST', collection, { name: 'K', expiresAt: day(30) })
+    t.equal(status, 201)
+    const item = `${collection}/${key.id}`
+    for (const expiresAt of [null, day(32)]) t.match(await call('PATCH', item, { expiresAt }), { status: 422, body: { errors: [{ pointer: '/expiresAt' }] } })
+    t.match(await call('PATCH', item, { expiresAt: day(1) }), { status: 200, body: { expiresAt: `${day(1)}T23:59:59.999Z` } })
+    await sql`UPDATE keys SET expires_at = NULL WHERE id = ${key.id}`
+    t.match(await call('PATCH', item, { name: 'Of earlier' }), { status: 200, body: { expiresAt: null } }, 'a key of before the setting stays as it is')
+  })
+
   await t.test('an import is a key like any other; a clash says "already used" and leaves nothing', async t => {
     const { call, newProject, newKey, verify, sql } = await start({ importForms: ['uuid'] })
     const projectId = await newProject()

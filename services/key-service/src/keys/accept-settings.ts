@@ -4,7 +4,7 @@ import { acceptPolicies } from '../policies/accept-policies.ts'
 import type { Role } from '../roles/repository.ts'
 import { faultOfText, parseName } from '../text.ts'
 import { canonicalHost } from './allowed-hosts.ts'
-import { parseExpiry } from './expiry.ts'
+import { endOfDayIn, parseExpiry } from './expiry.ts'
 import type { KnownScopes } from './known-scopes.ts'
 import { faultsOfLogging, patchLogging, writeLogging, type KeyLogging } from './logging.ts'
 import type { EditKey } from './schemas.ts'
@@ -30,6 +30,8 @@ export interface Surroundings {
   /** The database's clock, in Unix milliseconds. */
   now: number
   knownScopes: KnownScopes
+  /** No key may be made to live longer than so many days from now; undefined: for ever, if wished. */
+  maxDays: number | undefined
   /** The project's role of the name that the body gives; undefined: there is none. */
   role: Role | undefined
   /** The key before the change. */
@@ -46,12 +48,7 @@ export function acceptSettings (body: EditKey, surroundings: Surroundings): Acce
   const settings: Partial<KeySettings> = {}
   acceptTexts(body, settings, faults)
   acceptSelection(body, surroundings, settings, faults)
-  if (body.expiresAt === null) settings.expiresAt = null
-  if (typeof body.expiresAt === 'string') {
-    const parsed = parseExpiry(body.expiresAt, surroundings.now)
-    if ('fault' in parsed) faults.push({ pointer: '/expiresAt', message: parsed.fault })
-    else settings.expiresAt = parsed.at
-  }
+  if (body.expiresAt !== undefined) settings.expiresAt = acceptExpiry(body.expiresAt, surroundings, faults)
   if (body.allowedHosts !== undefined) settings.allowedHosts = acceptHosts(body.allowedHosts, faults)
   if (body.policies !== undefined) {
     const accepted = body.policies === null ? { policies: null, faults: [] } : acceptPolicies(body.policies)
@@ -81,6 +78,18 @@ function acceptTexts (body: EditKey, settings: Partial<KeySettings>, faults: Fie
     if (fault !== undefined) faults.push({ pointer: '/description', message: fault })
     settings.description = body.description
   }
+}
+
+function acceptExpiry (expiresAt: string | null, { now, maxDays }: Surroundings, faults: FieldError[]): Date | null {
+  const parsed = expiresAt === null ? { at: null } : parseExpiry(expiresAt, now)
+  const last = maxDays === undefined ? undefined : endOfDayIn(maxDays, now)
+  const fault = 'fault' in parsed
+    ? parsed.fault
+    : last !== undefined && (parsed.at === null || parsed.at > last)
+      ? `must be given, and at or before ${last.toISOString()}: keys live at most ${maxDays} days here`
+      : undefined
+  if (fault !== undefined) faults.push({ pointer: '/expiresAt', message: fault })
+  return 'fault' in parsed ? null : parsed.at
 }
 
 /** What the key may call, and what of that is logged: judged together, as they would be after the change. */

@@ -17,7 +17,7 @@ import { eraseSettings, findKeyState, holdProject, insertKey, raiseKeyVersion, s
 import type { CreateKey, EditKey } from './schemas.ts'
 import { addSecret, cutRetiring, endRetiring, eraseReplays, eraseSecrets, importSecret, moveRetiring, retireSecret, sealSecrets, type KeyAddress, type SecretOptions } from './secrets.ts'
 
-export interface KeyCommandParts { makeChange: MakeChange, knownScopes: KnownScopes, secretOptions: SecretOptions, importForms: ImportRules['forms'] }
+export interface KeyCommandParts { makeChange: MakeChange, knownScopes: KnownScopes, secretOptions: SecretOptions, importForms: ImportRules['forms'], maxDays: number | undefined }
 
 /** Which key, and in which of its versions; `ifMatch` undefined: in any. */
 export interface KeyTarget extends KeyAddress { ifMatch: IfMatch | undefined }
@@ -40,7 +40,7 @@ const nothingMore: Apply<undefined> = async () => ({ result: undefined, details:
 const noRotation = () => conflict('no_rotation', 'No rotation of this key is running: there is no old secret that still works.')
 
 /** Everything that changes a key. Each is one change: version, rows, audit and outbox, then Redis (`make-change.ts`). */
-export function createKeyCommands ({ makeChange, knownScopes, secretOptions, importForms }: KeyCommandParts) {
+export function createKeyCommands ({ makeChange, knownScopes, secretOptions, importForms, maxDays }: KeyCommandParts) {
   /** The frame around every change of a key that exists. */
   async function change<T> (context: ChangeContext, target: KeyTarget, action: KeyAction, apply: Apply<T>, begin?: OnceIssued['begin']): Promise<{ result: T, row: KeyRow | undefined, effect: Effect }> {
     const { value, effect } = await makeChange(context, async tx => {
@@ -82,7 +82,7 @@ export function createKeyCommands ({ makeChange, knownScopes, secretOptions, imp
         if (project === undefined) throw projectNotFound()
         const because = sealedBecause({ ...body, ...importing !== undefined && { import: importing } })
         const role = await roleNamed(tx, project.projectId, body.role)
-        const { settings: given, faults } = acceptSettings(body, { now: project.now, knownScopes, role, present: defaults, sealedBecause: because })
+        const { settings: given, faults } = acceptSettings({ expiresAt: null, ...body }, { now: project.now, knownScopes, maxDays, role, present: defaults, sealedBecause: because })
         const imported = importing === undefined ? undefined : acceptImport(importing, { forms: importForms, prefix: secretOptions.prefix })
         if (imported !== undefined && 'pointer' in imported) throw unacceptable([...faults, imported])
         if (faults.length > 0) throw unacceptable(faults)
@@ -112,6 +112,7 @@ export function createKeyCommands ({ makeChange, knownScopes, secretOptions, imp
         const { settings, faults } = acceptSettings(body, {
           now: key.now,
           knownScopes,
+          maxDays,
           role,
           present,
           sealedBecause: key.sealed ? 'must stay true: nothing of this secret is kept to be revealed. Create a new key instead' : undefined

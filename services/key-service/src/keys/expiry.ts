@@ -25,6 +25,12 @@ export function parseExpiry (text: string, now: number): { at: Date } | { fault:
   return { at: new Date(ms) }
 }
 
+/** The end of the day, in UTC, that is so many days from now: a bare date is good until then. */
+export function endOfDayIn (days: number, now: number): Date {
+  const day = new Date(now + days * 86_400_000).toISOString().slice(0, 10)
+  return new Date(`${day}T23:59:59.999Z`)
+}
+
 /** The engine's own parser rolls 30 February over into March. */
 function isCalendarDay (year: number, month: number, day: number): boolean {
   return month >= 1 && month <= 12 && day >= 1 && day <= new Date(Date.UTC(2000 + year % 400, month, 0)).getUTCDate()

@@ -56,15 +56,16 @@ const endOfGrace = (key: KeyAddress, seconds: number) => sql`least(clock_timesta
 
 /**
  * Makes room for a new secret: an older one that is still retiring ends at once, the current one retires for the grace, which is cut
- * to the key's expiry. Without a grace left its row is erased, so that the old secret is unknown. No answer gives it again.
+ * to the key's expiry. Without a grace left its row is erased, so that the old secret is unknown. No answer gives it again: answers
+ * come last, as everywhere here, so that two transactions do not wait for each other.
  */
 export async function retireSecret (tx: Executor, key: KeyAddress, gracePeriodSeconds: number): Promise<void> {
-  await eraseReplays(tx, key)
   await endRetiring(tx, key)
   if (gracePeriodSeconds > 0) {
     await tx.update(secrets).set({ state: 'retiring', notAfter: endOfGrace(key, gracePeriodSeconds), retiredAt: sql`clock_timestamp()` })
       .where(and(secretsOf(key), eq(secrets.state, 'current')))
     await tx.delete(secrets).where(and(secretsOf(key), sql`${secrets.notAfter} <= clock_timestamp()`))
+    await eraseReplays(tx, key)
   } else {
     await eraseSecrets(tx, key)
   }
