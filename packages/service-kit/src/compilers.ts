@@ -6,7 +6,7 @@ import type { FastifySchemaCompiler } from 'fastify'
 // Fastify compiles every schema of every route at start. Most routes of a process are never called: each is compiled by its first
 // request, which it costs a few milliseconds. Measured of key-service: 0.3 s of 2.1 s of a start.
 
-const options = { allErrors: true, removeAdditional: false, useDefaults: true, strict: false } as const
+const options = { allErrors: true, verbose: true, removeAdditional: false, useDefaults: true, strict: false } as const
 
 /**
  * Fastify's validator, strict where its default is lenient: a body is never coerced (`"true"` is not a boolean) and an unknown

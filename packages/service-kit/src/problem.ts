@@ -51,12 +51,14 @@ export function sendProblem (request: FastifyRequest, reply: FastifyReply, probl
 export interface ProblemOptions {
   /** Recognises errors that mean "a part we need is away": answered 503 with `Retry-After: 1`, cause logged. */
   isUnavailable?: (error: Error) => boolean
+  /** What bodies may be, which a 415 names. */
+  mediaTypes?: string[]
   /** Answers what no route matches; by default `notFound`. */
   onNotFound?: (request: FastifyRequest, reply: FastifyReply) => Promise<FastifyReply>
 }
 
 /** The plugin that turns every error into a problem: a client's fault keeps its text, ours is logged and told in general words. */
-export const problem = fp<ProblemOptions>(async (app, { isUnavailable = () => false, onNotFound = async (request, reply) => await sendProblem(request, reply, notFound) }) => {
+export const problem = fp<ProblemOptions>(async (app, { isUnavailable = () => false, mediaTypes = [], onNotFound = async (request, reply) => await sendProblem(request, reply, notFound) }) => {
   app.setErrorHandler<FastifyError | ProblemError>((error, request, reply) => {
     if (error instanceof ProblemError) {
       if (error.statusCode >= 500) request.log.warn({ err: error.cause instanceof Error ? error.cause : error }, error.problem.code)
@@ -66,7 +68,8 @@ export const problem = fp<ProblemOptions>(async (app, { isUnavailable = () => fa
       request.log.warn({ err: error }, 'a part is away')
       return sendProblem(request, reply.header('retry-after', '1'), { status: 503, code: 'unavailable', detail: 'A part of the service is away. Try again.' })
     }
-    return sendProblem(request, reply, fromFastify(error, request))
+    const found = fromFastify(error, request)
+    return sendProblem(request, reply, error.code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE' && mediaTypes.length > 0 ? { ...found, detail: `The body must be ${mediaTypes.join(' or ')}. Say so in the header Content-Type.` } : found)
   })
   app.setNotFoundHandler(onNotFound)
 }, { name: 'problem' })

@@ -19,10 +19,18 @@ export function explainValidation (errors: FastifySchemaValidationError[]): { st
   return { status: errors.some(error => shapeKeywords.has(error.keyword)) ? 400 : 422, errors: [...byPointer.values()].slice(0, mostErrors) }
 }
 
-function explain (error: FastifySchemaValidationError): FieldError {
+/** How a value of a format looks, in the words of whoever writes one. */
+const formats: Record<string, string> = {
+  'date-time': 'must be a date-time such as 2026-11-20T10:00:00Z',
+  uuid: 'must be a UUID such as 5f1c2c1e-8a55-4b1e-9d6b-0d1f4c8b2a10'
+}
+
+/** @param error of an Ajv that is `verbose`: a schema with a `pattern` says in `x-fault` what is wrong with what does not match. */
+function explain (error: FastifySchemaValidationError & { parentSchema?: { 'x-fault'?: string } }): FieldError {
   const { params, instancePath } = error
   if (error.keyword === 'required') return { pointer: `${instancePath}/${String(params['missingProperty'])}`, message: 'is required' }
   if (error.keyword === 'additionalProperties') return { pointer: `${instancePath}/${String(params['additionalProperty'])}`, message: 'is not a known field; remove it' }
   if (error.keyword === 'enum') return { pointer: instancePath, message: `must be one of ${(params['allowedValues'] as unknown[]).join(', ')}` }
-  return { pointer: instancePath, message: error.message ?? 'is not acceptable' }
+  if (error.keyword === 'pattern') return { pointer: instancePath, message: error.parentSchema?.['x-fault'] ?? `must have the form of the regular expression ${String(params['pattern'])}` }
+  return { pointer: instancePath, message: formats[String(params['format'])] ?? error.message ?? 'is not acceptable' }
 }

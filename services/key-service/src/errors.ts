@@ -83,11 +83,11 @@ export function roleNotFound (): ProblemError {
 }
 
 export function invalidPrecondition (): ProblemError {
-  return new ProblemError({ status: 400, code: 'invalid_precondition', detail: 'If-Match must be an ETag in quotes as an earlier answer gave it, such as If-Match: "3", a list of them, or *.' })
+  return new ProblemError({ status: 400, code: 'invalid_precondition', detail: 'If-Match must be an ETag in quotes as an earlier answer gave it, such as If-Match: "3", a list of them, or *.', errors: [{ pointer: '/if-match', message: 'must be an ETag in quotes, a list of them, or *' }] })
 }
 
 export function preconditionRequired (): ProblemError {
-  return new ProblemError({ status: 428, code: 'precondition_required', detail: 'Send If-Match with the ETag of what you have read, such as If-Match: "3": then nothing is overwritten that you have not seen. If-Match: * overwrites whatever is there.' })
+  return new ProblemError({ status: 428, code: 'precondition_required', detail: 'Send If-Match with the ETag of what you have read, such as If-Match: "3": then nothing is overwritten that you have not seen. If-Match: * overwrites whatever is there.', errors: [{ pointer: '/if-match', message: 'is required' }] })
 }
 
 /** @param etag of what there is now. */
@@ -95,8 +95,9 @@ export function versionConflict (etag: string): ProblemError {
   return new ProblemError({ status: 412, code: 'version_conflict', detail: `Somebody was faster: this is version ${etag} now, and nothing was changed. Read it again, then send If-Match: ${etag} with what is still wanted.` }, { etag })
 }
 
-export function conflict (code: string, detail: string): ProblemError {
-  return new ProblemError({ status: 409, code, detail })
+/** @param errors the fields that stand in the way, if it is not the state of things alone. */
+export function conflict (code: string, detail: string, errors?: FieldError[]): ProblemError {
+  return new ProblemError({ status: 409, code, detail, ...errors !== undefined && { errors } })
 }
 
 export function cursorTooOld (): ProblemError {

@@ -1,12 +1,13 @@
 import { Type } from 'typebox'
 import { invalidPrecondition, preconditionRequired, versionConflict } from './errors.ts'
+import { patterned } from './schemas.ts'
 
 /** Which versions a change may be made on: any that there is, or one whose ETag is among these. */
 export type IfMatch = 'any' | readonly string[]
 
 /** For the routes that take it. Never required here: the answer without it is 428, where one is needed. */
 export const IfMatchHeaders = Type.Object({
-  'if-match': Type.Optional(Type.String({ maxLength: 1000, pattern: '^[\\x20-\\x7e]*$', description: 'the ETag of what was read: the change is made on that version or not at all; `*`: on any', examples: ['"3"'] }))
+  'if-match': Type.Optional(patterned('^[\\x20-\\x7e]*$', 'must have no characters but visible ASCII and spaces', { maxLength: 1000, description: 'the ETag of what was read: the change is made on that version or not at all; `*`: on any', examples: ['"3"'] }))
 })
 /** Also of a request to a route that does not declare them. */
 interface Headers { 'if-match'?: string | undefined }

@@ -11,7 +11,12 @@ export function oneOf<const T extends string[]> (values: T, options: object = {}
 
 /** Text of at most so many characters; PostgreSQL can store no NUL. */
 export function text (maxLength: number, options: object = {}) {
-  return Type.String({ maxLength, pattern: '^[^\\u0000]*$', ...options })
+  return patterned('^[^\\u0000]*$', 'must not contain the character NUL (U+0000)', { maxLength, ...options })
+}
+
+/** @param fault what is wrong with a text that does not match, as `validation.ts` of the service-kit tells it. */
+export function patterned (pattern: string, fault: string, options: object = {}) {
+  return Type.String({ pattern, 'x-fault': fault, ...options })
 }
 
 /** Counts only up, from 1. */
@@ -19,7 +24,7 @@ export const Version = Type.Integer({ format: 'int64', minimum: 1, maximum: Numb
 
 /** Text of machines: visible ASCII. */
 export function ascii (maxLength: number, options: object = {}) {
-  return Type.String({ maxLength, pattern: '^[\\x21-\\x7e]*$', ...options })
+  return patterned('^[\\x21-\\x7e]*$', 'must have no spaces, and no characters but visible ASCII', { maxLength, ...options })
 }
 
 export function integer (minimum: number, maximum: number, options: object = {}) {

@@ -363,6 +363,59 @@ test('the audit trail over HTTP and on the command line', async t => {
     await holds(t, 'installation')
   })
 
+  await t.test('who asks for what is another project\'s gets 404, and that is one event in the chain of the installation', async t => {
+    const [theirs, own] = [await newProject(), await newProject()]
+    const key = await newKey(theirs)
+    const owner = await newPerson(app, config, { email: 'owner-elsewhere@example.org', project: own, role: 'owner' })
+    const ofTheirs = async () => (await sql`SELECT 1 FROM audit_events WHERE chain = ${theirs} OR project_id = ${theirs}`).length
+    const earlier = await ofTheirs()
+    const keyId = key.split('/').at(-1) as string
+    for (const [method, path, code, details] of [
+      ['GET', key, 'key_not_found', { permission: 'keys:read', keyId, route: '/v1/projects/:projectId/keys/:keyId' }],
+      ['DELETE', `/projects/${theirs.toUpperCase()}`, 'project_not_found', { permission: 'projects:delete', keyId: null, route: '/v1/projects/:projectId' }]
+    ] as const) {
+      const before = await count()
+      t.match(await owner.call(method, path), { status: 404, body: { code } }, path)
+      t.equal(await count(), before + 1, 'one event')
+      const event = await newest()
+      t.match(event, { chain: 'installation', project_id: null, key_id: null, action: 'permission.refused', actor_type: 'person', actor_id: owner.id })
+      t.strictSame(event['details'], { ...details, projectId: theirs, method, code })
+    }
+    const asked = await count()
+    t.match(await owner.call('POST', '/service-tokens', { name: 'T', permissions: ['keys:read'], projectId: theirs }), { status: 404, body: { code: 'project_not_found' } })
+    t.equal(await count(), asked + 1, 'named in a body')
+    t.match(await newest(), { chain: 'installation', project_id: null, action: 'permission.refused', details: { permission: 'tokens:write', projectId: theirs, code: 'project_not_found' } })
+    const before = await count()
+    for (const id of ['x', '%00', theirs.slice(1)]) t.match(await owner.call('GET', `/projects/${id}`), { status: 404 })
+    t.match(await call('GET', `/projects/${randomUUID()}`), { status: 404 }, 'who sees all projects was refused nothing')
+    t.equal(await count(), before, 'what cannot be an id, or is of nothing, is no event')
+    t.equal(await ofTheirs(), earlier, 'their own trail says nothing of it')
+    await holds(t, 'installation')
+  })
+
+  await t.test('another site with a session, and a token where only people may, are one event each', async t => {
+    const ada = await newPerson(app, config, { email: 'elsewhere@example.org' })
+    const elsewhere = { 'sec-fetch-site': 'cross-site' }
+    await sql`UPDATE sessions SET last_seen_at = now() - interval '30 minutes' WHERE user_id = ${ada.id}`
+    for (const [ask, code, actor, details] of [
+      [async () => await ada.call('POST', '/projects', { name: 'x' }, elsewhere), 'cross_site', { actor_type: 'person', actor_id: ada.id }, { permission: 'projects:create', method: 'POST', route: '/v1/projects' }],
+      [async () => await ada.call('POST', '/sign-out', undefined, elsewhere), 'cross_site', { actor_type: 'person', actor_id: ada.id }, { method: 'POST', route: '/v1/sign-out' }],
+      ...['/sign-out', '/me/password', '/me/confirm'].map(path => [async () => await call('POST', path, { nonsense: true }, reader), 'not_a_person', { actor_type: 'token', actor_name: 'reader' }, { method: 'POST', route: `/v1${path}` }] as const)
+    ] as const) {
+      const before = await count()
+      t.match(await ask(), { status: 403, body: { code } }, code)
+      t.equal(await count(), before + 1, 'one event')
+      const event = await newest()
+      t.match(event, { ...actor, chain: 'installation', project_id: null, action: 'permission.refused' })
+      t.strictSame(event['details'], { ...details, code })
+    }
+    t.match(await sql`SELECT last_seen_at < now() - interval '29 minutes' AS idle FROM sessions WHERE user_id = ${ada.id}`, [{ idle: true }], 'another site does not keep a session open')
+    const before = await count()
+    t.match(await ada.call('POST', '/projects', { name: 'x' }, { ...elsewhere, cookie: `keygate_session=${'x'.repeat(43)}` }), { status: 403, body: { code: 'cross_site' } })
+    t.equal(await count(), before, 'a cookie that is nobody\'s')
+    await holds(t, 'installation')
+  })
+
   await t.test('every route that wants a recent password: its refusal is one event, and changes nothing', async t => {
     const projectId = await newProject()
     const key = await newKey(projectId)
@@ -386,7 +439,7 @@ test('the audit trail over HTTP and on the command line', async t => {
     for (const route of routesOf(app)) {
       // Of a type that no route takes: what is not refused before a body is looked at gets no further.
       const { statusCode, body } = await app.app.inject({ ...addressOf(route, { projectId }), headers: { ...ownPage, cookie: everything.cookie, 'content-type': 'text/plain' }, payload: 'x' })
-      if (statusCode === 403 && JSON.parse(body).code === 'confirmation_required') flagged.push(route)
+      if (statusCode === 403 && body.includes('"confirmation_required"')) flagged.push(route)
     }
     t.same(Object.keys(requests).sort(), flagged.sort(), 'the routes of the running app')
 

@@ -40,6 +40,23 @@ test('the OpenAPI document', async t => {
       t.ok(!hasFields || media.example !== undefined || media.examples !== undefined || media.schema.examples !== undefined, `${operationId} has an example`)
     }
   })
+
+  await t.test('tells every header that answers have, and 429 of what wrong tokens ask', t => {
+    const operations = Object.values<any>(document.paths).flatMap(item => Object.values<any>(item))
+    const withHeader = (name: string, status: RegExp): string[] => operations
+      .flatMap(({ operationId, responses }) => Object.entries<any>(responses).filter(([code, { headers = {} }]) => status.test(code) && name in headers).map(([code]) => `${operationId} ${code}`))
+      .sort()
+    t.same(withHeader('ETag', /^2/), [
+      'createKey 201', 'createProject 201', 'createRole 201', 'disableKey 200', 'editKey 200', 'editProject 200', 'editRole 200', 'enableKey 200', 'extendRotation 200',
+      'finishRotation 200', 'getKey 200', 'getProject 200', 'getRole 200', 'revokeKey 200', 'rotateKey 200'
+    ])
+    t.same(withHeader('ETag', /412/), operations.filter(({ responses }) => '412' in responses).map(({ operationId }) => `${operationId} 412`).sort())
+    t.same(withHeader('Idempotency-Replayed', /./), ['createKey 201', 'rotateKey 200'])
+    t.same(withHeader('Retry-After', /409/), ['createKey 409', 'rotateKey 409'])
+    t.same(operations.filter(({ responses }) => !('429' in responses)).map(({ operationId }) => operationId), [])
+    t.same(withHeader('RateLimit', /./).filter(name => /^(verify|listChanges) /.test(name)), ['listChanges 429', 'verify 429'], 'of what is not counted only the refusal tells a count')
+    t.end()
+  })
 })
 
 /** The JSON pointer of the first place that differs. */

@@ -1,17 +1,18 @@
+import type { ProblemError } from '@keygate/service-kit'
 import fp from 'fastify-plugin'
 import type { FastifyRequest } from 'fastify'
 import type { Caller, PersonCaller } from '../access/caller.ts'
 import { grantedBy } from '../access/grants.ts'
-import { judge, sees } from '../access/judge.ts'
+import { judge } from '../access/judge.ts'
 import type { Permission } from '../access/permissions.ts'
 import type { Basis, RightfulContext } from '../access/still.ts'
 import { recordAlone, type ChangeContext } from '../audit/audit-log.ts'
 import type { Database } from '../db/database.ts'
-import { confirmationRequired, forbidden, keyNotFound, onlyForPeople, projectNotFound, unauthenticated } from '../errors.ts'
+import { confirmationRequired, crossSite, forbidden, keyNotFound, onlyForPeople, projectNotFound, unauthenticated } from '../errors.ts'
 import { sessionCookieOf } from '../people/session-cookie.ts'
 import { findCaller, type SessionLimits } from '../people/sessions.ts'
 import { findServiceToken } from '../service-tokens/repository.ts'
-import type { RequireSameSite } from './cross-site.ts'
+import type { IsSameSite } from './cross-site.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -19,18 +20,22 @@ declare module 'fastify' {
     permission?: Permission
     /** Beside the permission, of what shows a secret again or gives rights: more than an open session, somebody else may sit there. */
     recentPassword?: boolean
-    /** Instead of a permission, for what everybody may do who is known: look at themselves, sign out. */
-    access?: 'signed-in' | 'open'
+    /** Instead of a permission, for what everybody may do who is known (look at themselves), or every person who is (sign out). */
+    access?: 'signed-in' | 'person' | 'open'
   }
   interface FastifyRequest { caller: Caller | null, basis: Basis | null }
 }
 
-export interface AuthenticationOptions { database: Database, sessionLimits: SessionLimits, requireSameSite: RequireSameSite }
+export interface AuthenticationOptions { database: Database, sessionLimits: SessionLimits, isSameSite: IsSameSite }
 
 // RFC 6750 section 2.1: the scheme in any case, one or more spaces, b64token. Our tokens need no more than these characters.
 const bearer = /^bearer +(kgs_[\w-]{20,200})$/i
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 const keyIdShape = /^key_[0-9A-Za-z]{22}$/
+
+/** What a request is about, ids in lower case; null: none. */
+interface Address { projectId: string | null, keyId: string | null }
+const nowhere: Address = { projectId: null, keyId: null }
 
 /** How long a confirmation of the password is good for what wants a recent one, in milliseconds. */
 const confirmationMs = 10 * 60_000
@@ -41,13 +46,13 @@ const confirmationMs = 10 * 60_000
  * A route that declares neither a permission nor `access` does not boot, so none can be left open by oversight. API keys never
  * match: only service tokens and sessions are looked up here.
  */
-export const authentication = fp<AuthenticationOptions>(async (app, { database, sessionLimits, requireSameSite }) => {
+export const authentication = fp<AuthenticationOptions>(async (app, { database, sessionLimits, isSameSite }) => {
   app.decorateRequest('caller', null)
   app.decorateRequest('basis', null)
 
   app.addHook('onRoute', route => {
     const { permission, access } = route.config ?? {}
-    if (permission === undefined && access !== 'signed-in') throw new Error(`${String(route.method)} ${route.url} declares no permission`)
+    if (permission === undefined && access !== 'signed-in' && access !== 'person') throw new Error(`${String(route.method)} ${route.url} declares no permission`)
   })
 
   app.addHook('onRequest', async request => {
@@ -57,17 +62,34 @@ export const authentication = fp<AuthenticationOptions>(async (app, { database, 
       throw unauthenticated()
     }
     request.caller = caller
-    const { permission, recentPassword = false } = request.routeOptions.config
-    const address = addressOf(request.params as { projectId?: string, keyId?: string }, caller)
+    const { permission, access, recentPassword = false } = request.routeOptions.config
+    if (access === 'person' && caller.kind !== 'person') return await refuse(request, onlyForPeople())
     if (permission === undefined) return
+    const { projectId, keyId } = request.params as { projectId?: string, keyId?: string }
+    // What cannot exist, and what this caller may not know of, are answered like what does not exist.
+    const notFound = keyId === undefined ? projectNotFound : keyNotFound
+    if (projectId !== undefined && !uuid.test(projectId)) throw notFound()
+    const address = { projectId: projectId?.toLowerCase() ?? null, keyId: keyId ?? null }
+    const judgement = judge(caller, permission, address.projectId)
+    if (judgement === 'hidden') return await refuse(request, notFound(), nowhere, address)
+    if (keyId !== undefined && !keyIdShape.test(keyId)) throw notFound()
     request.basis = { caller, permission, ...address, sessionLimits }
-    const isAllowed = judge(caller, permission, address.projectId) === 'allowed'
-    if (isAllowed && !(recentPassword && wantsConfirmation(caller))) return
-    const refusal = isAllowed ? confirmationRequired() : forbidden(permission, grantedBy(permission))
-    await app.countRefused(request)
-    await recordAlone(database, contextOf(request), { action: 'permission.refused', ...address, details: { permission, method: request.method, route: request.routeOptions.url ?? null, code: refusal.problem.code } })
-    throw refusal
+    if (judgement === 'forbidden') return await refuse(request, forbidden(permission, grantedBy(permission)), address)
+    if (recentPassword && wantsConfirmation(caller)) return await refuse(request, confirmationRequired(), address)
   })
+
+  /**
+   * Refuses somebody who is known, and writes that down, once.
+   *
+   * @param address whose audit trail tells it.
+   * @param hidden what was asked for, if that is not what the caller may see: another project's trail says nothing of those who know its id.
+   */
+  async function refuse (request: FastifyRequest, refusal: ProblemError, address: Address = nowhere, hidden?: Address): Promise<never> {
+    await app.countRefused(request)
+    const { config: { permission }, url = null } = request.routeOptions
+    await recordAlone(database, contextOf(request), { action: 'permission.refused', ...address, details: { permission, ...hidden, method: request.method, route: url, code: refusal.problem.code } })
+    throw refusal
+  }
 
   /** An Authorization header is what the sender chose to say; a cookie comes by itself, so it counts only without one, and from our own pages. */
   async function identify (request: FastifyRequest): Promise<Caller | undefined> {
@@ -78,23 +100,16 @@ export const authentication = fp<AuthenticationOptions>(async (app, { database, 
     }
     const session = sessionCookieOf(request)
     if (session === undefined) return undefined
-    requireSameSite(request)
-    return await database.run(async db => await findCaller(db, session, sessionLimits))
+    if (isSameSite(request)) return await database.run(async db => await findCaller(db, session, sessionLimits))
+    const person = await database.run(async db => await findCaller(db, session, sessionLimits, 'looked-at'))
+    if (person === undefined) {
+      await app.countRefused(request)
+      throw crossSite()
+    }
+    request.caller = person
+    return await refuse(request, crossSite())
   }
 }, { name: 'authentication' })
-
-/**
- * What the path names, in lower case.
- *
- * @throws {ProblemError} 404 for an id that cannot exist, and for a project that this caller cannot see: both are answered like one that does not exist.
- */
-function addressOf ({ projectId, keyId }: { projectId?: string, keyId?: string }, caller: Caller): { projectId: string | null, keyId: string | null } {
-  if (projectId === undefined) return { projectId: null, keyId: null }
-  const isVisible = uuid.test(projectId) && sees(caller, projectId.toLowerCase())
-  if (keyId !== undefined && !(isVisible && keyIdShape.test(keyId))) throw keyNotFound()
-  if (!isVisible) throw projectNotFound()
-  return { projectId: projectId.toLowerCase(), keyId: keyId ?? null }
-}
 
 /** The caller of a request that has passed authentication. */
 export function callerOf (request: FastifyRequest): Caller {

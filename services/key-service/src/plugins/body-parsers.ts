@@ -1,8 +1,12 @@
 import { ProblemError } from '@keygate/service-kit'
 import fp from 'fastify-plugin'
 
+/** What bodies may be. */
+export const mediaTypes = ['application/json', 'application/merge-patch+json']
+
 /**
- * Bodies are JSON (also as `application/merge-patch+json`, RFC 7396), which is UTF-8 (RFC 8259), or absent; anything else is 415.
+ * Bodies are JSON (also as `application/merge-patch+json`, RFC 7396), which is UTF-8 (RFC 8259), or absent; anything else is 415,
+ * compressed bodies among them: what small bytes unpack to has no bound.
  *
  * An empty body counts as absent even when a Content-Type announces JSON, as many clients do on POST and DELETE. A route whose
  * settings all have defaults gets the empty object then; one that needs a body answers 400.
@@ -10,13 +14,11 @@ import fp from 'fastify-plugin'
 export const bodyParsers = fp(async app => {
   const json = app.getDefaultJsonParser('error', 'error')
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser<Buffer>(['application/json', 'application/merge-patch+json'], { parseAs: 'buffer' }, (request, body, done) => {
-    if (!isUtf8(request.headers['content-type'] ?? '')) {
-      done(new ProblemError({ status: 415, code: 'invalid_media_type', detail: 'JSON is UTF-8. Send it as that, without a charset or with charset=utf-8.' }))
-      return
-    }
+  app.addContentTypeParser<Buffer>(mediaTypes, { parseAs: 'buffer' }, (request, body, done) => {
     const text = decode(body)
-    if (text === undefined) done(invalidJson('The body is not UTF-8. Encode it as that.'))
+    if (!isPlain(request.headers['content-encoding'] ?? '')) done(encoded())
+    else if (!isUtf8(request.headers['content-type'] ?? '')) done(otherCharset())
+    else if (text === undefined) done(invalidJson('The body is not UTF-8. Encode it as that.'))
     else if (text === '') done(null, undefined)
     else json(request, text, (error, value) => { done(error !== null && isJson(text) ? invalidJson(forbiddenNames) : error, value) })
   })
@@ -30,6 +32,20 @@ const forbiddenNames = 'The body has a field "__proto__", or a "constructor" wit
 
 function invalidJson (detail: string): ProblemError {
   return new ProblemError({ status: 400, code: 'invalid_json_body', detail })
+}
+
+/** RFC 9110 section 15.5.16: the answer says which codings would do. */
+function encoded (): ProblemError {
+  return new ProblemError({ status: 415, code: 'invalid_content_encoding', detail: 'The body has a Content-Encoding, and bodies are read as they come. Send it as plain JSON, without that header.' }, { 'accept-encoding': 'identity' })
+}
+
+function otherCharset (): ProblemError {
+  return new ProblemError({ status: 415, code: 'invalid_media_type', detail: 'JSON is UTF-8. Send it as that, without a charset or with charset=utf-8.' })
+}
+
+/** `identity` is the one coding that does nothing. */
+function isPlain (contentEncoding: string): boolean {
+  return contentEncoding.split(',').every(coding => ['', 'identity'].includes(coding.trim().toLowerCase()))
 }
 
 function isUtf8 (contentType: string): boolean {

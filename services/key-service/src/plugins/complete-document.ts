@@ -46,30 +46,43 @@ const retryAfter = { 'Retry-After': { description: 'seconds to wait', required: 
 const location = { Location: { description: 'where it is from now on', required: true, schema: text } }
 const challenge = { 'WWW-Authenticate': { description: 'how to authenticate (RFC 6750)', required: true, schema: text } }
 const etag = { ETag: { description: 'what If-Match takes', required: true, schema: text } }
+const replayed = { 'Idempotency-Replayed': { description: '`true`: this is the first answer again, and nothing was done', schema: text } }
+/** Of the 409 `request_in_flight` alone. */
+const retryInFlight = { 'Retry-After': { ...retryAfter['Retry-After'], required: false } }
 
 /** Adds what no route's schema says: the problems of every route, headers, and which parts of a request may be left out. */
 export function completeDocument (document: OpenApiDocument, configs: ReadonlyMap<string, FastifyContextConfig>): OpenApiDocument {
   for (const [path, item] of Object.entries(document.paths)) {
-    const hasItems = Object.entries(document.paths).some(([other, { get }]) => get !== undefined && other.startsWith(`${path}/{`) && !other.slice(path.length + 1).includes('/'))
-    const hasVersions = Object.values(item).some(operation => takes(operation, 'if-match'))
+    const hasItems = Object.entries(document.paths).some(([other, { get }]) => get !== undefined && isItemOf(path, other))
+    const hasVersions = isVersioned(item)
+    const hasVersionedItems = Object.entries(document.paths).some(([other, item]) => isItemOf(path, other) && isVersioned(item))
     for (const [method, operation] of Object.entries(item)) {
       const config = configs.get(operation.operationId) ?? {} as FastifyContextConfig
       relax(operation, config)
       const access = accessOf(config)
       operation.security = access.security
       operation.description ??= access.description
-      const isLimited = config.permission !== 'keys:verify' // what gateways ask is not counted
-      for (const status of problemsOf(method, operation, config, isLimited)) {
+      for (const status of problemsOf(method, operation, config)) {
         operation.responses[status] = { description: descriptions[status] ?? '', content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } } }
       }
       for (const [status, answer] of Object.entries(operation.responses)) {
         if (answer.description === 'Default Response') answer.description = descriptions[Number(status)] ?? 'Done'
-        const headers = headersOf(status, { isLimited, hasVersion: hasVersions && ['get', 'patch'].includes(method), hasItems })
+        const headers = headersOf(status, {
+          isCounted: config.permission !== 'keys:verify',
+          hasVersion: status === '201' ? hasVersionedItems : status === '200' && (takes(operation, 'if-match') || (hasVersions && method === 'get')),
+          hasItems,
+          isRepeatable: takes(operation, 'idempotency-key')
+        })
         if (Object.keys(headers).length > 0) answer.headers = { ...headers, ...answer.headers }
       }
     }
   }
-  return document
+  return withoutFaults(document)
+}
+
+/** `x-fault` is for the answer to whoever sends what does not match; the document has the pattern. */
+function withoutFaults (document: OpenApiDocument): OpenApiDocument {
+  return JSON.parse(JSON.stringify(document, (name, value: unknown) => name === 'x-fault' ? undefined : value)) as OpenApiDocument
 }
 
 function accessOf ({ permission, access }: FastifyContextConfig): { security: object[], description: string } {
@@ -78,31 +91,52 @@ function accessOf ({ permission, access }: FastifyContextConfig): { security: ob
   return { security: permission === 'keys:verify' ? [{ serviceToken: [] }] : [{ serviceToken: [] }, { session: [] }], description: `Needs the permission \`${permission}\`.` }
 }
 
-function problemsOf (method: string, operation: Operation, { permission, access, problems = [] }: FastifyContextConfig, isLimited: boolean): number[] {
+function problemsOf (method: string, operation: Operation, { permission, access, problems = [] }: FastifyContextConfig): number[] {
   const isChange = method !== 'get'
-  const { parameters = [], requestBody } = operation
+  const { parameters = [] } = operation
   return [...new Set([
-    ...parameters.length > 0 || requestBody !== undefined || isChange ? [400] : [],
+    400, // unknown query parameters at least
     ...access === 'open' ? [] : [401],
     ...permission !== undefined || isChange ? [403] : [], // also for requests of other sites' pages
     ...isChange ? [413, 415] : [],
     ...parameters.some(parameter => parameter.in === 'path') ? [414] : [],
     ...takes(operation, 'if-match') ? [422] : [], // too long
-    ...isLimited ? [429] : [],
+    429,
     ...problems,
     500,
     503
   ])].sort((a, b) => a - b)
 }
 
-function headersOf (status: string, { isLimited, hasVersion, hasItems }: { isLimited: boolean, hasVersion: boolean, hasItems: boolean }): Record<string, object> {
+interface Traits {
+  /** Every request counts per address; else only those that are refused because of who asks, which is told when there were too many. */
+  isCounted: boolean
+  /** The answer shows something that has versions. */
+  hasVersion: boolean
+  hasItems: boolean
+  /** It takes an Idempotency-Key. */
+  isRepeatable: boolean
+}
+
+function headersOf (status: string, { isCounted, hasVersion, hasItems, isRepeatable }: Traits): Record<string, object> {
   return {
-    ...isLimited && /^[24]/.test(status) && rateLimit,
+    ...(isCounted ? /^[24]/.test(status) : status === '429') && rateLimit,
     ...['429', '503'].includes(status) && retryAfter,
+    ...status === '409' && isRepeatable && retryInFlight,
     ...status === '201' && hasItems && location,
     ...status === '401' && challenge,
-    ...status === '200' && hasVersion && etag
+    ...(hasVersion || status === '412') && etag,
+    ...status.startsWith('2') && isRepeatable && replayed
   }
+}
+
+/** Directly below it, by an id. */
+function isItemOf (path: string, other: string): boolean {
+  return other.startsWith(`${path}/{`) && !other.slice(path.length + 1).includes('/')
+}
+
+function isVersioned (item: PathItem): boolean {
+  return Object.values(item).some(operation => takes(operation, 'if-match'))
 }
 
 /** What has a default may be left out: the schemas call it required, because it is there once they have filled it in. */

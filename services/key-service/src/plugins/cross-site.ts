@@ -1,7 +1,6 @@
 import type { FastifyRequest } from 'fastify'
-import { crossSite } from '../errors.ts'
 
-export type RequireSameSite = (request: FastifyRequest) => void
+export type IsSameSite = (request: FastifyRequest) => boolean
 
 const safeMethods = new Set(['GET', 'HEAD', 'OPTIONS'])
 
@@ -13,13 +12,12 @@ const safeMethods = new Set(['GET', 'HEAD', 'OPTIONS'])
  *
  * @param publicUrl where people reach this service, if its proxy does not pass on the Host that they asked for.
  */
-export function createSameSiteCheck (publicUrl: string | undefined): RequireSameSite {
+export function createSameSiteCheck (publicUrl: string | undefined): IsSameSite {
   const publicOrigin = publicUrl === undefined ? undefined : new URL(publicUrl).origin
   return request => {
     const { 'sec-fetch-site': site, origin } = request.headers
-    if (safeMethods.has(request.method)) return
+    if (safeMethods.has(request.method)) return true
     const own = [`${request.protocol}://${request.host}`, publicOrigin]
-    const isOurs = site === undefined ? origin !== undefined && own.includes(origin) : site === 'same-origin' || site === 'none'
-    if (!isOurs) throw crossSite()
+    return site === undefined ? origin !== undefined && own.includes(origin) : site === 'same-origin' || site === 'none'
   }
 }

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { digestSecret } from '@keygate/api-key'
 import type { Operation } from './operations.ts'
 import * as people from './people.ts'
@@ -24,7 +25,7 @@ async function newKey ({ call, projectId }: World): Promise<Living> {
 }
 
 const nothing: Supply = { make: async () => ({ path: {} }) }
-const project: Supply = { make: async ({ call }) => ({ path: { projectId: idOf(await call('POST', '/projects', { name: 'Fuzzed' })) } }) }
+const project: Supply = { make: async ({ newProject }) => ({ path: { projectId: await newProject() } }) }
 const key: Supply = { make: newKey }
 const keyInRotation: Supply = {
   make: async world => {
@@ -35,12 +36,12 @@ const keyInRotation: Supply = {
 }
 const someProject: Supply = { make: async ({ projectId }) => ({ path: {}, values: { projectid: () => projectId } }) }
 const serviceToken: Supply = {
-  make: async ({ call }) => ({ path: { tokenId: idOf(await call('POST', '/service-tokens', { name: 'Fuzzed', permissions: ['keys:read'] })) } })
+  make: async ({ call, projectId }) => ({ path: { tokenId: idOf(await call('POST', '/service-tokens', { name: 'Fuzzed', permissions: ['keys:read'], projectId })) } })
 }
 const role: Supply = {
-  make: async ({ call }) => { // each in a project of its own, which has not many
-    const projectId = idOf(await call('POST', '/projects', { name: 'With a role' }))
-    return { path: { projectId, roleId: idOf(await call('POST', `/projects/${projectId}/roles`, { name: 'Fuzzed', scopes: ['submissions'] })) } }
+  make: async ({ call, newProject }) => { // each in a project of its own, which has not many
+    const projectId = await newProject()
+    return { path: { projectId, roleId: idOf(await call('POST', `/projects/${projectId}/roles`, { name: `Fuzzed ${randomUUID()}`, scopes: ['submissions'] })) } }
   }
 }
 const consumed = (supply: Supply): Supply => ({ ...supply, isConsumed: true })

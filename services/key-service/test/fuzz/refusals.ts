@@ -121,11 +121,20 @@ function withFields (request: Request, fields: object): Request {
   return { ...request, body: { ...request.body as object, ...fields } }
 }
 
+/** Only who may not ask is counted. */
+const guessed: Provoke = async ({ impatient }, operation, request) => {
+  const remoteAddress = `10.2.0.${addresses++ % 256}`
+  await send(impatient, operation, request, 'kgs_0123456789-of-nobody', { remoteAddress })
+  return await send(impatient, operation, request, 'kgs_0123456789-of-nobody', { remoteAddress })
+}
+
 /** Refusals that tell something of the operation, by its id and the status. */
 const byOperation: Record<string, Provoke> = {
+  'listChanges 429': guessed,
+  'verify 429': guessed,
   'listChanges 410': async ({ app }, operation, request) => await send(app, operation, { ...request, query: { after: '18446744073709551615' } }, tokens.all),
   'signIn 401': async ({ app }, operation, request) => await send(app, operation, withFields(request, { password: 'not the password' }), tokens.all),
-  'signIn 422': async ({ app }, operation, request) => await send(app, operation, withFields(request, { password: 'x'.repeat(1000) }), tokens.all),
+  'signIn 422': async ({ app }, operation, request) => await send(app, operation, withFields(request, { password: 'x'.repeat(1001) }), tokens.all),
   'changePassword 422': async ({ app }, operation, request) => await send(app, operation, withFields(request, { newPassword: 'too short' }), tokens.all),
   'setPassword 422': async ({ app }, operation, request) => await send(app, operation, withFields(request, { password: 'too short' }), tokens.all),
   'createServiceToken 404': async ({ app }, operation, request) => await send(app, operation, withFields(request, { projectId: '11111111-2222-4333-8444-555555555555' }), tokens.all),

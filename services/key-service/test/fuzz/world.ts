@@ -7,10 +7,13 @@ export interface World {
   call: Call
   /** For whatever needs some project. */
   projectId: string
+  /** Another one, for what is about the project itself. */
+  newProject: () => Promise<string>
 }
 
 export async function createWorld (app: FastifyInstance, call: Call): Promise<World> {
-  return { app, call, projectId: idOf(await call('POST', '/projects', { name: 'Fuzzed' })) }
+  const newProject = async () => idOf(await call('POST', '/projects', { name: 'Fuzzed' }))
+  return { app, call, projectId: await newProject(), newProject }
 }
 
 /** @throws with the answer when nothing was made. */
