@@ -1,14 +1,21 @@
 import { generateId } from '@keygate/api-key'
-import { ConfigError, type Environment } from '@keygate/service-kit'
+import { ConfigError, StartError, type Environment } from '@keygate/service-kit'
 import { readConfig } from '../config.ts'
 import { openDatabase } from '../db/database.ts'
-import { codeOf } from '../db/failures.ts'
+import { codeOf, isUnavailable } from '../db/failures.ts'
+import { reasonOf } from '../db/reason.ts'
 import { waitForDatabase } from '../db/wait.ts'
 import { readCall } from './arguments.ts'
 import { UsageError, type Command, type Input, type Output } from './command.ts'
 
 /** Where a call comes from and what it says: the process, and nothing else of it. */
-export interface Surroundings { env: Environment, out: Output, err: Output }
+export interface Surroundings {
+  env: Environment
+  out: Output
+  err: Output
+  /** What else to do, said when the settings have faults or the database does not answer. */
+  hint?: string
+}
 
 /** Whoever may run this on the host is trusted with everything; the trail says that it was done there. */
 const actor = { type: 'host', id: 'command-line', name: 'command-line' } as const
@@ -18,7 +25,7 @@ const timeoutMs = 30_000
 
 /** Runs one command; never rejects. Returns the exit code. */
 export async function runCommandLine (commands: Command[], argv: string[], surroundings: Surroundings): Promise<number> {
-  const { out, err } = surroundings
+  const { out, err, hint } = surroundings
   try {
     const call = readCall(commands, argv)
     if ('command' in call) return await runCommand(call.command, call.input, surroundings)
@@ -26,6 +33,7 @@ export async function runCommandLine (commands: Command[], argv: string[], surro
     return 0
   } catch (error) {
     err.write(`${explain(error as Error)}\n`)
+    if (hint !== undefined && (error instanceof ConfigError || error instanceof StartError)) err.write(`${hint}\n`)
     return error instanceof UsageError ? 2 : error instanceof ConfigError ? 78 : 1
   }
 }
@@ -33,7 +41,7 @@ export async function runCommandLine (commands: Command[], argv: string[], surro
 async function runCommand (command: Command, input: Input, { env, out, err }: Surroundings): Promise<number> {
   const { config, warnings } = readConfig(env)
   for (const warning of warnings) err.write(`${warning}\n`)
-  const database = openDatabase(config.databaseUrl, { timeoutMs })
+  const database = openDatabase(config.databaseUrl, { timeoutMs, applicationName: 'keygate-command-line' })
   try {
     await waitForDatabase(database, { patienceMs: 0, onWait: () => {} })
     const print = (line: string): void => { out.write(`${line}\n`) }
@@ -48,5 +56,6 @@ const statesOfOldSchema = ['42P01', '42703']
 
 function explain (error: Error): string {
   if (statesOfOldSchema.includes(codeOf(error))) return 'The database does not have the schema of this version: start key-service once, which makes it.'
-  return error.message === '' ? codeOf(error) || error.name : error.message
+  if (isUnavailable(error)) return `PostgreSQL could not go on: ${reasonOf(error)}. Make sure that it runs, then run this again.`
+  return reasonOf(error)
 }

@@ -24,20 +24,25 @@ export interface DatabaseOptions {
   max?: number
   /** How long a statement may take, waiting for a lock included, and connecting too. */
   timeoutMs?: number
+  /** What its sessions are called in `pg_stat_activity`. */
+  applicationName?: string
 }
+
+/** What the sessions of a running service are called. */
+export const serviceName = 'keygate-key-service'
 
 /** How much later than the server we give up on a statement ourselves: one that works ends it, and says so. */
 const graceMs = 500
 
 /** Every failure that means "not now", a silent server too, is one that `isUnavailable` knows. */
-export function openDatabase (url: string, { max = 10, timeoutMs = 2000 }: DatabaseOptions = {}): Database {
+export function openDatabase (url: string, { max = 10, timeoutMs = 2000, applicationName = serviceName }: DatabaseOptions = {}): Database {
   const options = {
     ...clientOptions,
     max: 1,
     connect_timeout: timeoutMs / 1000,
     // Held by the server for every session, in milliseconds: nobody waits for ever behind a lock or a lost client. The wait for a lock
     // ends before the statement's time does, so that the log tells the one from a slow statement.
-    connection: { lock_timeout: Math.ceil(timeoutMs * 0.75), statement_timeout: timeoutMs, idle_in_transaction_session_timeout: 5000, application_name: 'keygate-key-service' }
+    connection: { lock_timeout: Math.ceil(timeoutMs * 0.75), statement_timeout: timeoutMs, idle_in_transaction_session_timeout: 5000, application_name: applicationName }
   }
   const lanes = () => createLanes(onclose => postgres(url, { ...options, onclose }), { size: max, deadlineMs: timeoutMs + graceMs })
   const [single, transactions] = [lanes(), lanes()]

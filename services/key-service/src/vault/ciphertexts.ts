@@ -91,15 +91,6 @@ export async function countUnder (db: Executor, encryptionKeyId: string): Promis
   return { secrets: Number(row?.secrets ?? 0), replays: Number(row?.replays ?? 0) }
 }
 
-/** Has a secret or an answer under this key been made so lately that whoever made it is likely to make more? */
-export async function wasJustUsed (db: Executor, encryptionKeyId: string, minutes: number): Promise<boolean> {
-  const since = sql`now() - make_interval(mins => ${minutes})`
-  const [row] = await db.execute<{ used: boolean }>(sql`
-    SELECT EXISTS (SELECT 1 FROM secrets WHERE encryption_key_id = ${encryptionKeyId} AND created_at > ${since})
-      OR EXISTS (SELECT 1 FROM idempotency_keys WHERE encryption_key_id = ${encryptionKeyId} AND created_at > ${since}) AS used`)
-  return row?.used === true
-}
-
 function count (rows: { length: number }): number {
   return rows.length
 }

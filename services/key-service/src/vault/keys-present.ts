@@ -1,8 +1,8 @@
 import { ConfigError } from '@keygate/service-kit'
 import { sql, type SQL } from 'drizzle-orm'
 import type { Executor } from '../db/database.ts'
-import { secretsLive } from '../idempotency/repository.ts'
 import { findUnfit } from './keys-fit.ts'
+import { isNeeded, isNeededReplay } from './needed.ts'
 import type { Peppers } from './peppers.ts'
 import type { Vault } from './vault.ts'
 
@@ -38,27 +38,26 @@ export async function findUnknownPeppers (db: Executor, peppers: Peppers): Promi
 async function findMissing (db: Executor, column: SQL, known: readonly string[]): Promise<Missing[]> {
   const missing: Missing[] = []
   for (const id of (await findIds(db, column)).filter(id => !known.includes(id))) {
-    const [counted] = await db.execute<{ rows: string }>(sql`SELECT count(*) AS rows FROM secrets WHERE ${column} = ${id}`)
+    const [counted] = await db.execute<{ rows: string }>(sql`SELECT count(*) AS rows FROM secrets WHERE ${column} = ${id} AND ${isNeeded}`)
     missing.push({ id, rows: Number(counted?.rows ?? 0) })
   }
   return missing
 }
 
-/** Only of answers whose secret may still be asked for again: one that is too old is shown to nobody, whoever has its key. */
 async function findMissingForReplays (db: Executor, known: readonly string[]): Promise<Missing[]> {
   const found = await db.execute<{ id: string, rows: string }>(sql`
     SELECT encryption_key_id AS id, count(*) AS rows FROM idempotency_keys
-    WHERE encryption_key_id IS NOT NULL AND created_at > now() - ${secretsLive} GROUP BY encryption_key_id ORDER BY id`)
+    WHERE encryption_key_id IS NOT NULL AND ${isNeededReplay} GROUP BY encryption_key_id ORDER BY id`)
   return found.filter(({ id }) => !known.includes(id)).map(({ id, rows }) => ({ id, rows: Number(rows) }))
 }
 
-/** Goes from one id to the next higher one in the index, however many rows each has. */
+/** Goes from one id to the next higher one in the index, however many rows each has. Ordered and limited: so the planner takes the index, whatever it thinks of the values. */
 async function findIds (db: Executor, column: SQL): Promise<string[]> {
   const found = await db.execute<{ id: string }>(sql`
     WITH RECURSIVE ids AS (
-      (SELECT min(${column}) AS id FROM secrets)
+      (SELECT ${column} AS id FROM secrets WHERE ${column} IS NOT NULL AND ${isNeeded} ORDER BY ${column} LIMIT 1)
       UNION ALL
-      SELECT (SELECT min(${column}) FROM secrets WHERE ${column} > ids.id) FROM ids WHERE ids.id IS NOT NULL
+      SELECT (SELECT ${column} FROM secrets WHERE ${column} > ids.id AND ${isNeeded} ORDER BY ${column} LIMIT 1) FROM ids WHERE ids.id IS NOT NULL
     )
     SELECT id FROM ids WHERE id IS NOT NULL`)
   return found.map(({ id }) => id)
