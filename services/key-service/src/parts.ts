@@ -6,7 +6,8 @@ import type { Config } from './config.ts'
 import { openDatabase, type Database } from './db/database.ts'
 import { isUnavailable } from './db/failures.ts'
 import { migrate } from './db/migrate.ts'
-import { waitForDatabase } from './db/wait.ts'
+import { reasonOf } from './db/reason.ts'
+import { patiently, refusal, waitForDatabase, type Patience } from './db/wait.ts'
 import { firstOperatorText, prepareFirstOperator } from './people/first-operator.ts'
 import { publicUrlOf } from './people/public-url.ts'
 import { putFileTokens } from './service-tokens/put-file-tokens.ts'
@@ -18,7 +19,7 @@ import { createVault, type Vault } from './vault/vault.ts'
 /** What the app works with; whoever builds the app owns it, and the app closes it. `vault` undefined: nothing can be revealed. */
 export interface Parts { database: Database, redis: RedisConnection, catalogue: Catalogue, vault: Vault | undefined, peppers: Peppers }
 
-/** How long a start waits for PostgreSQL, in milliseconds. */
+/** How long a start waits for PostgreSQL, and again when that goes away in the middle, in milliseconds. */
 const patienceMs = 30_000
 
 /**
@@ -36,15 +37,16 @@ export async function openParts (config: Config, log: FastifyBaseLogger, print: 
   const peppers = createPeppers(config.peppers)
   const redis = connectRedis(config.redisUrl, { timeoutMs: config.redisTimeoutMs })
   const database = openDatabase(config.databaseUrl, { timeoutMs: config.databaseTimeoutMs })
+  const patience: Patience = { patienceMs, onWait: reason => { log.warn({ reason }, 'waiting for PostgreSQL') } }
   try {
-    await waitForDatabase(database, { patienceMs, onWait: reason => { log.warn({ reason }, 'waiting for PostgreSQL') } })
-    await migrate(config.databaseUrl, async () => {
+    await waitForDatabase(database, patience)
+    await patiently(async () => await migrate(config.databaseUrl, async () => {
       await database.transaction(async tx => { await checkKeysPresent(tx, vault, peppers) })
       if (tokens !== undefined) await database.transaction(async tx => { await putFileTokens(tx, tokens) })
       const email = config.operatorEmail
       const link = await database.transaction(async tx => await prepareFirstOperator(tx, { email, publicUrl: publicUrlOf(config) }))
       if (link !== undefined) print(firstOperatorText(email, link))
-    }).catch((error: Error) => { throw asStartError(error) })
+    }), patience).catch((error: Error) => { throw asStartError(error) })
   } catch (error) {
     await Promise.all([database.close(), redis.close()])
     throw error
@@ -53,7 +55,7 @@ export async function openParts (config: Config, log: FastifyBaseLogger, print: 
 }
 
 function asStartError (error: Error & { code?: unknown }): Error {
-  if (isUnavailable(error)) return new StartError(`PostgreSQL went away while the schema was made: ${error.message}. Start again.`)
+  if (isUnavailable(error)) return new StartError(`PostgreSQL went away while the schema was made: ${reasonOf(error)}. Start it, then this service again.`)
   if (error.code === '42501') return new StartError(`The user of DATABASE_URL may not make the schema: ${error.message}. Make it the owner of the database.`)
-  return error
+  return refusal(error) ?? error
 }

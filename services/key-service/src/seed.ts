@@ -8,6 +8,8 @@ const { DATABASE_URL: url, DATABASE_URL_FILE: file, KEYGATE_STATE: state, INIT_C
 if (calledFrom !== undefined) process.chdir(calledFrom)
 
 /** `npm run seed`: in the environment of the service or, when that names no database, of the system that `npm start` runs here. */
-const env = url === undefined && file === undefined ? localEnvironment(state) ?? process.env : process.env
+const surroundings = url === undefined && file === undefined
+  ? { env: localEnvironment(state) ?? process.env, hint: 'Without DATABASE_URL this fills the system that `npm start` runs here: start that, and run this beside it.' }
+  : { env: process.env }
 
-process.exitCode = await runCommandLine([seed], ['seed', ...process.argv.slice(2)], { env, out: process.stdout, err: process.stderr })
+process.exitCode = await runCommandLine([seed], ['seed', ...process.argv.slice(2)], { ...surroundings, out: process.stdout, err: process.stderr })

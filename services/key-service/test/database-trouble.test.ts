@@ -47,6 +47,17 @@ async function stateMet ({ parts: { database } }: TestApp): Promise<string> {
   }
 }
 
+/** The keys that there are; beside them must be as many notes of their making, and as many rows that tell the gateways. */
+async function wholeKeys (t: Test, superuser: Sql): Promise<string[]> {
+  const [found] = await superuser<Array<Record<'keys' | 'audited' | 'told', string[]>>>`SELECT
+    ARRAY(SELECT id FROM keys ORDER BY id) AS keys,
+    ARRAY(SELECT key_id FROM audit_events WHERE action = 'key.create' ORDER BY key_id) AS audited,
+    ARRAY(SELECT key_id FROM outbox WHERE key_id <> '*' ORDER BY key_id) AS told`
+  t.same(found?.audited, found?.keys, 'one entry in the audit trail for each key')
+  t.same(found?.told, found?.keys, 'one row in the outbox for each key')
+  return found?.keys ?? []
+}
+
 /** Until a session waits for a lock of this kind. */
 async function untilWaiting (superuser: Sql, application: string, event: string): Promise<void> {
   while ((await superuser`SELECT 1 FROM pg_stat_activity WHERE application_name = ${application} AND datname = current_database() AND wait_event_type = 'Lock' AND wait_event = ${event}`).length === 0);
@@ -73,14 +84,14 @@ test('B2-04, B2-05 what PostgreSQL refuses for the moment: 503 or success, never
     return { app, url, project: `/projects/${project.id}`, projectId: project.id as string, newKey, sql: connect(t, asSuperuser), rival: connect(t, asSuperuser, 'rival'), name: new URL(url).pathname.slice(1) }
   }
 
-  /** A service on a server of its own that has few connections and may be ended. */
-  async function startOnOwnServer (t: Test) {
+  /** A service on a server of its own that may be ended. */
+  async function startOnOwnServer (t: Test, connections = 100) {
     const dir = mkdtempSync(join(tmpdir(), 'keygate-trouble-'))
     t.teardown(() => { rmSync(dir, { recursive: true, force: true }) })
     const data = join(dir, 'postgres')
     const first = await startPostgres(data)
     const admin = postgres(first.url, { max: 1 })
-    await admin`ALTER SYSTEM SET max_connections = 6`
+    await admin.unsafe(`ALTER SYSTEM SET max_connections = ${connections}`)
     await admin`ALTER SYSTEM SET superuser_reserved_connections = 1`
     await admin`CREATE ROLE keygate LOGIN`
     await admin`CREATE DATABASE keygate OWNER keygate`
@@ -98,7 +109,7 @@ test('B2-04, B2-05 what PostgreSQL refuses for the moment: 503 or success, never
   }
 
   await t.test('B2-04 53300: more requests than PostgreSQL has connections, then none left for the service', async t => {
-    const { app, url, superuser } = await startOnOwnServer(t)
+    const { app, url, superuser } = await startOnOwnServer(t, 6)
     const many = await Promise.all(Array.from({ length: 40 }, async (_, i) => i % 2 === 0 ? await app.call('GET', '/projects') : await app.call('POST', '/projects', { name: 'x' })))
     t.same([...new Set(many.map(outcomeOf))].sort(), ['done', 'not now'])
 
@@ -146,6 +157,60 @@ test('B2-04, B2-05 what PostgreSQL refuses for the moment: 503 or success, never
     const meanwhile = await Promise.all(Array.from({ length: 20 }, async () => await askAll(app)))
     t.same([...new Set(meanwhile.flat())].filter(outcome => outcome !== 'done' && outcome !== 'not now'), [])
     t.equal(await untilDone(async () => await app.call('POST', '/projects', { name: 'x' })), 'done')
+  })
+
+  await t.test('B2-01 PostgreSQL is killed under load: 503 only while it is away, and on the same data nothing is lost or half done', async t => {
+    const { app, server, again, superuser } = await startOnOwnServer(t)
+    await redisIsReady(app)
+    const { body: project } = await app.call('POST', '/projects', { name: 'P' })
+    const create = async (): Promise<Answer> => await app.call('POST', `/projects/${project.id}/keys`, { name: 'K' })
+    const created: string[] = []
+    /** One after the other; returns how they ended, each in its turn. */
+    const createUntil = async (isEnough: (outcomes: string[]) => boolean): Promise<string[]> => {
+      const outcomes: string[] = []
+      while (!isEnough(outcomes)) {
+        const answer = await create()
+        const outcome = outcomeOf(answer)
+        if (outcome === 'done') created.push(answer.body.id)
+        outcomes.push(outcome)
+      }
+      return outcomes
+    }
+    const state = { dead: false }
+    const loops = Array.from({ length: 6 }, async () => await createUntil(outcomes => state.dead && outcomes.at(-1) === 'not now'))
+    while (created.length < 30) await new Promise(resolve => setImmediate(resolve))
+    await server.kill()
+    state.dead = true
+    const outcomes = await Promise.all(loops)
+    t.match(outcomes.map(of => of.join()), outcomes.map(() => /^(done,)*(not now,)*not now$/), 'done until it was killed, then 503')
+    t.same(await askAll(app), all('not now'))
+    t.match([await app.app.inject('/readyz'), await app.app.inject('/livez')], [{ statusCode: 503, body: /\[-\]postgres failed/ }, { statusCode: 200 }])
+
+    await again()
+    t.same(new Set((await Promise.all(Array.from({ length: 6 }, async () => await createUntil(outcomes => outcomes.length === 3)))).flat()), new Set(['done']), 'at once, without a restart')
+    t.match(await app.app.inject('/readyz'), { statusCode: 200 })
+    const keys = await wholeKeys(t, superuser)
+    t.same(created.filter(id => !keys.includes(id)), [], 'what was answered is there')
+  })
+
+  await t.test('B2-02 the process of a session is killed in the middle of a create: 503, nothing of it is left, and the next one works', async t => {
+    const { app, url, superuser } = await startOnOwnServer(t)
+    await redisIsReady(app)
+    const rival = connect(t, url.replace('keygate@', 'postgres@'), 'rival')
+    const { body: project } = await app.call('POST', '/projects', { name: 'P' })
+    const create = async (): Promise<Answer> => await app.call('POST', `/projects/${project.id}/keys`, { name: 'K' })
+    t.equal(outcomeOf(await create()), 'done')
+    await rival`BEGIN`
+    await rival`LOCK TABLE outbox IN SHARE MODE` // the last that a create writes
+    const cut = create()
+    await untilWaiting(superuser, 'keygate-key-service', 'relation')
+    const [session] = await superuser<Array<{ pid: number }>>`SELECT pid FROM pg_stat_activity WHERE application_name = 'keygate-key-service' AND wait_event_type = 'Lock'`
+    process.kill(session?.pid ?? NaN, 'SIGKILL') // PostgreSQL ends all sessions, the rival's too, and recovers
+    t.equal(outcomeOf(await cut), 'not now')
+    t.match(await app.app.inject('/livez'), { statusCode: 200 })
+    t.equal(await untilDone(create), 'done')
+    t.equal((await wholeKeys(t, superuser)).length, 2, 'the one before and the one after')
+    t.match(await app.app.inject('/readyz'), { statusCode: 200 })
   })
 
   await t.test('B2-04 25006: a server that only reads', async t => {

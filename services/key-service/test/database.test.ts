@@ -253,7 +253,7 @@ test('key-service and PostgreSQL', async t => {
   await t.test('a route without a permission does not boot', async t => {
     const database = openDatabase(await house.database())
     const app = Fastify()
-    await app.register(authentication, { database, sessionLimits: { idleMs: 1, absoluteMs: 1 }, requireSameSite: () => {} })
+    await app.register(authentication, { database, sessionLimits: { idleMs: 1, absoluteMs: 1 }, isSameSite: () => true })
     t.throws(() => app.get('/open', async () => 'everything'), like({ message: 'GET /open declares no permission' }))
     await app.close()
     await database.close()

@@ -12,9 +12,12 @@ export const projects = pgTable('projects', {
   effectiveAt: instant('effective_at'),
   createdAt: instant('created_at').notNull().defaultNow(),
   createdBy: text('created_by').notNull(),
-  deletedAt: instant('deleted_at')
+  deletedAt: instant('deleted_at'),
+  /** Since when nothing of a deleted project is left but tombstones. */
+  erasedAt: instant('erased_at')
 }, table => [
-  index('projects_by_age').on(table.createdAt, table.id).where(sql`deleted_at IS NULL`)
+  index('projects_by_age').on(table.createdAt, table.id).where(sql`deleted_at IS NULL`),
+  index('projects_unerased').on(table.id).where(sql`deleted_at IS NOT NULL AND erased_at IS NULL`)
 ])
 
 export const serviceTokens = pgTable('service_tokens', {

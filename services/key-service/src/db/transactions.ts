@@ -1,5 +1,6 @@
 import { sql } from 'drizzle-orm'
 import type { Executor } from './database.ts'
+import { endsConnection, unwrap } from './failures.ts'
 import type { Lane } from './lanes.ts'
 
 /**
@@ -16,7 +17,8 @@ export async function inTransaction<T> (lane: Lane, work: (tx: Executor) => Prom
     await lane.db.execute(sql`COMMIT`)
     return result
   } catch (error) {
-    if (!lane.lost) await rollBack(lane)
+    // A statement that is sent after the socket's failure and before its closing is told of is never answered.
+    if (!lane.lost && !endsConnection(unwrap(error))) await rollBack(lane)
     throw error
   }
 }

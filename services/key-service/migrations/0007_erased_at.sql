@@ -1,0 +1,2 @@
+ALTER TABLE "projects" ADD COLUMN "erased_at" timestamp (3) with time zone;--> statement-breakpoint
+CREATE INDEX "projects_unerased" ON "projects" USING btree ("id") WHERE deleted_at IS NOT NULL AND erased_at IS NULL;
