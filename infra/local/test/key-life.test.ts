@@ -89,6 +89,53 @@ t.test('GX-21: a gateway whose clock is an hour ahead admits the same totals as 
   }
 })
 
+/** A key's limit as it is peeked at, in what the RateLimit field says too. */
+interface Peeked { name: string, algorithm: string, limit: number, remaining: number, resetSeconds: number, admittedAgoMs: number[] }
+
+t.test('P3: a peek is what the last answer\'s RateLimit said, counts nothing, and a reset makes both gateways count from anew', async t => {
+  const limitOf = (key: Key): string => `/v1/projects/${house.projectId}/keys/${key.id}/limit`
+  const peek = async (key: Key): Promise<Peeked[]> => (await house.admin.send<{ data: Peeked[] }>('GET', limitOf(key))).data
+  const told = ({ headers }: Answer): { remaining: number, reset: number } => {
+    const [, remaining, reset] = /remaining=(\d+), reset=(\d+)/.exec(String(headers['ratelimit'])) ?? []
+    return { remaining: Number(remaining), reset: Number(reset) }
+  }
+  for (const algorithm of ['sliding', 'fixed']) {
+    const limit = 10
+    const key = await house.createKey({ policies: [{ name: 'p', limit, windowSeconds: 3600, algorithm }] })
+    const other = await house.createKey({ policies: [{ name: 'p', limit, windowSeconds: 3600, algorithm }] })
+    for (const [calls, gateway] of gateways.entries()) {
+      const answer = await house.use(gateway, other.secret)
+      t.match({ status: answer.status, ...told(answer) }, { status: 200, remaining: limit - 1 - calls }, `${algorithm}: gateway ${gateway} counts`, { answer })
+    }
+    const unused = { name: 'p', algorithm, limit, remaining: limit, admittedAgoMs: [] }
+    t.match(await peek(key), [unused], `${algorithm}: nothing is spent`)
+
+    for (let spent = 1; spent <= 6; spent++) {
+      const last = told(await house.use(spent % 2, key.secret))
+      const [first, again] = [await peek(key), await peek(key)]
+      t.equal(last.remaining, limit - spent)
+      t.match(first, [{ remaining: last.remaining, admittedAgoMs: { length: algorithm === 'sliding' ? spent : 0 } }], `${algorithm}: what the answer to call ${spent} said`)
+      t.ok((first[0]?.resetSeconds ?? 0) <= last.reset, 'the window only gets shorter')
+      t.match(again, [{ remaining: last.remaining }], 'to ask counts nothing')
+    }
+
+    const before = await peek(key)
+    const next = told(await house.use(0, key.secret))
+    t.equal(next.remaining, (before[0]?.remaining ?? 0) - 1, `${algorithm}: the next answer has one less than the peek: itself`)
+
+    for (let i = 0; i < next.remaining; i++) t.equal((await house.use(i % 2, key.secret)).status, 200)
+    t.match(await onBoth(key.secret), [{ status: 429 }, { status: 429 }], `${algorithm}: all is spent, on both`)
+    t.match(await peek(key), [{ remaining: 0 }])
+    t.equal((await house.admin.call('DELETE', limitOf(key))).status, 204)
+    t.match(await peek(key), [unused], `${algorithm}: forgotten`)
+    for (const [calls, gateway] of gateways.entries()) {
+      const answer = await house.use(gateway, key.secret)
+      t.match({ status: answer.status, ...told(answer) }, { status: 200, remaining: limit - 1 - calls }, `${algorithm}: gateway ${gateway} counts from anew, in one count`)
+    }
+    t.match(await peek(other), [{ remaining: limit - gateways.length }], 'another key\'s count stays')
+  }
+})
+
 t.test('K17: allowed hosts: in and out, one address, and its IPv6-mapped form is the same', async t => {
   const from = async (allowedHosts: string[] | null, address?: string): Promise<number[]> => {
     const { secret } = await house.createKey({ allowedHosts })

@@ -33,9 +33,10 @@ import { mayComeInClear } from './people/transport.ts'
 import { addressLimit, createRequestsLimiter } from './plugins/address-limit.ts'
 import { apiDocument } from './plugins/api-document.ts'
 import { authentication } from './plugins/authentication.ts'
-import { bodyParsers } from './plugins/body-parsers.ts'
+import { bodyParsers, mediaTypes } from './plugins/body-parsers.ts'
 import { createSameSiteCheck } from './plugins/cross-site.ts'
 import { neverStored, securityHeaders } from './plugins/security-headers.ts'
+import { strictRequests } from './plugins/strict-requests.ts'
 import { createProjectCommands } from './projects/commands.ts'
 import { createErasure } from './projects/erasure.ts'
 import { projectRoutes } from './projects/routes.ts'
@@ -74,7 +75,7 @@ export async function buildApp (config: Config, open: (log: FastifyBaseLogger) =
     await Promise.all([redis.close(), database.close()])
   })
 
-  await app.register(problem, { isUnavailable })
+  await app.register(problem, { isUnavailable, mediaTypes })
   await app.register(securityHeaders)
   await app.register(health, { checks: { postgres: async () => await database.run(async db => await db.execute(sql`SELECT 1`)) } })
   await app.register(telemetry, { registry })
@@ -83,7 +84,7 @@ export async function buildApp (config: Config, open: (log: FastifyBaseLogger) =
   app.decorate('mayComeInClear', mayComeInClear(config.publicUrl))
   await app.register(cookie)
 
-  const requireSameSite = createSameSiteCheck(config.publicUrl)
+  const isSameSite = createSameSiteCheck(config.publicUrl)
   const sessionLimits = { idleMs: config.sessionIdleMs, absoluteMs: config.sessionMs }
   const requests = createRequestsLimiter(redis)
   const signIn = createSignIn({ database, sessionLimits, guesses: createGuessLimit(redis) })
@@ -93,14 +94,16 @@ export async function buildApp (config: Config, open: (log: FastifyBaseLogger) =
     await open.register(neverStored)
     await open.register(addressLimit, { limiter: requests, limit: config.requestsLimit })
     await open.register(bodyParsers)
-    await open.register(signInRoutes, { database, commands: signIn, requireSameSite })
+    await open.register(strictRequests)
+    await open.register(signInRoutes, { database, commands: signIn, isSameSite })
   }, { prefix: '/v1' })
 
   await app.register(async v1 => {
     await v1.register(neverStored)
     await v1.register(addressLimit, { limiter: requests, limit: config.requestsLimit })
-    await v1.register(authentication, { database, sessionLimits, requireSameSite })
+    await v1.register(authentication, { database, sessionLimits, isSameSite })
     await v1.register(bodyParsers)
+    await v1.register(strictRequests)
     await v1.register(meRoutes, { database, commands: signIn })
     await v1.register(memberRoutes, { database, commands: createMemberCommands({ database, publicUrl: publicUrlOf(config) }) })
     await v1.register(operatorRoutes, { database, commands: createOperatorCommands(database) })

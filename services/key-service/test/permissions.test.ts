@@ -1,9 +1,13 @@
+import { randomUUID } from 'node:crypto'
 import { generateSecret, digestSecret } from '@keygate/api-key'
-import { test } from 'tap'
+import { test, type Test } from 'tap'
 import { peopleAdd } from '../src/cli/people-add.ts'
+import type { Makers } from './fuzz/values.ts'
+import { idOf } from './fuzz/world.ts'
 import { configFor, redisIsReady, startApp, startHouse, tokens, tokensFile, type Answer, type Sql, type TestApp } from './helper.ts'
-import { follow, newPerson, onHost, ownPage, send, tablesOf, type Person } from './people-helper.ts'
+import { follow, newPerson, onHost, ownPage, password, send, tablesOf, type Person } from './people-helper.ts'
 import { routesOf } from './routes-of.ts'
+import { createRequests, type ValidRequest } from './valid-requests.ts'
 
 /** design.md section 8, written down once more by hand: whoever changes what is permitted changes it in two places. */
 const table: Record<string, string> = {
@@ -35,7 +39,7 @@ const ofEveryone = ['projects:read', 'catalogue:read']
  * What each route wants. A route that is not here fails the test. `open`: nobody need be known; `known`: whoever is; `person`: whoever
  * is signed in; `all`: the permission in all projects, so an operator's, or a token's that is bound to none.
  */
-const routes: Record<string, string> = {
+const written: Record<string, string> = {
   'POST /v1/sign-in': 'open',
   'POST /v1/set-password': 'open',
   'GET /v1/me': 'known',
@@ -84,12 +88,16 @@ const routes: Record<string, string> = {
   'POST /v1/verifications': 'keys:verify',
   'GET /v1/changes': 'keys:verify'
 }
+/** Whatever can be got, its head can be. */
+const routes: Record<string, string> = Object.fromEntries(Object.entries(written).flatMap(([route, need]) => [[route, need], ...route.startsWith('GET ') ? [[route.replace('GET', 'HEAD'), need]] : []]))
+const hasBody = (method: string) => !['GET', 'HEAD', 'DELETE'].includes(method)
 
 interface Kind {
   name: string
   headers: Record<string, string>
-  /** By project; of a person. */
+  /** By project; of a person, with the email address that goes with them. */
   roles?: Record<string, string>
+  email?: string
   isOperator?: boolean
   /** Of a service token; `boundTo` undefined: all projects. */
   permissions?: string[]
@@ -126,11 +134,11 @@ async function examplesOf ({ app }: TestApp): Promise<Map<string, object>> {
   })))
 }
 
-/** One text for all that a refused request could have changed. What is written down of the refusal itself is left out, and when a session was used. */
+/** One text for all that a refused request could have changed. What is written down of the refusal itself is left out, and when a session, a key or a token was used. */
 async function stateOf (sql: Sql): Promise<string> {
   const names = (await sql`SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1`).map(row => row['tablename'] as string)
   const left = ['audit_events', 'audit_chains', 'sessions', 'outbox']
-  const parts = names.filter(name => !left.includes(name)).map(name => `SELECT '${name}' AS t, coalesce(md5(string_agg(x::text, '|' ORDER BY x::text)), '') AS h FROM "${name}" x`)
+  const parts = names.filter(name => !left.includes(name)).map(name => `SELECT '${name}' AS t, coalesce(md5(string_agg(x::text, '|' ORDER BY x::text)), '') AS h FROM (SELECT to_jsonb(row) - 'last_used_at' AS x FROM "${name}" row)`)
   return JSON.stringify([await sql.unsafe(parts.join(' UNION ALL ')), await sql`SELECT count(*) FROM sessions`])
 }
 
@@ -166,15 +174,15 @@ test('who may do what', async t => {
     return { authorization: `Bearer ${token}` }
   }
   const all = Object.keys(table)
-  const withCookie = ({ cookie }: Person) => ({ ...ownPage, cookie })
+  const as = ({ cookie, email }: Person) => ({ headers: { ...ownPage, cookie }, email })
   const kinds: Kind[] = [
-    { name: 'owner of A', headers: withCookie(a.owner), roles: { [a.id]: 'owner' } },
-    { name: 'manager of A', headers: withCookie(manager), roles: { [a.id]: 'manager' } },
-    { name: 'viewer of A', headers: withCookie(viewer), roles: { [a.id]: 'viewer' } },
-    { name: 'owner of B', headers: withCookie(b.owner), roles: { [b.id]: 'owner' } },
-    { name: 'viewer of A and manager of B', headers: withCookie(both), roles: { [a.id]: 'viewer', [b.id]: 'manager' } },
-    { name: 'operator', headers: withCookie(operator), roles: {}, isOperator: true },
-    { name: 'signed in, of no project', headers: withCookie(outsider), roles: {} },
+    { name: 'owner of A', ...as(a.owner), roles: { [a.id]: 'owner' } },
+    { name: 'manager of A', ...as(manager), roles: { [a.id]: 'manager' } },
+    { name: 'viewer of A', ...as(viewer), roles: { [a.id]: 'viewer' } },
+    { name: 'owner of B', ...as(b.owner), roles: { [b.id]: 'owner' } },
+    { name: 'viewer of A and manager of B', ...as(both), roles: { [a.id]: 'viewer', [b.id]: 'manager' } },
+    { name: 'operator', ...as(operator), roles: {}, isOperator: true },
+    { name: 'signed in, of no project', ...as(outsider), roles: {} },
     { name: 'token with all', headers: { authorization: `Bearer ${tokens.all}` }, permissions: all },
     { name: 'token with all, bound to A', headers: await newToken(all, a.id), permissions: all, boundTo: a.id },
     { name: 'token with keys:read', headers: await newToken(['keys:read']), permissions: ['keys:read'] },
@@ -203,19 +211,120 @@ test('who may do what', async t => {
   /** A call that changes nothing although it is allowed: its body is none, or nobody has its version, or the last owner, operator or a file's token stays. */
   async function probe (route: string, project: Project, kind: Kind): Promise<Answer> {
     const { method, path } = pathOf(route, project)
-    const hasBody = !['GET', 'DELETE'].includes(method)
-    return await send(app, method, path, { headers: { ...kind.headers, 'if-match': '"999"' }, ...hasBody && { body: [] } })
+    return await send(app, method, path, { headers: { ...kind.headers, 'if-match': '"999"' }, ...hasBody(method) && { body: [] } })
   }
 
-  /** The real thing. */
+  /** What a sender would send, as the document's example has it. */
   async function attempt (route: string, project: Project, kind: Kind): Promise<Answer> {
     const { method, path } = pathOf(route, project)
-    const hasBody = !['GET', 'DELETE'].includes(method)
-    return await send(app, method, path, { headers: { ...kind.headers, 'if-match': '*' }, ...hasBody && { body: example.get(route) ?? {} } })
+    return await send(app, method, path, { headers: { ...kind.headers, 'if-match': '*' }, ...hasBody(method) && { body: example.get(route) ?? {} } })
   }
 
   const notThere = ['project_not_found', 'key_not_found']
-  const isAllowed = ({ status, body }: Answer) => status < 500 && ![401, 403].includes(status) && !(status === 404 && (body.code === 'not_found' || notThere.includes(body.code)))
+  const isAllowed = ({ status, body }: Answer) => status < 500 && ![401, 403].includes(status) && !(status === 404 && (body === undefined || body.code === 'not_found' || notThere.includes(body.code)))
+  const isDone = ({ status }: Answer) => status >= 200 && status < 300
+
+  /** A project to be deleted, in which everybody has the role that they have in this one. */
+  async function newLike ({ id }: Project): Promise<string> {
+    const projectId = idOf(await app.call('POST', '/projects', { name: 'For a moment' }))
+    for (const { email, roles } of kinds) if (roles?.[id] !== undefined) idOf(await app.call('POST', `/projects/${projectId}/members`, { email, role: roles[id] }))
+    return projectId
+  }
+  const document = (await app.app.inject('/openapi.json')).json()
+  const take = createRequests(document, (projectId, operationId) => ({
+    app: app.app,
+    call: app.call,
+    projectId,
+    newProject: async () => operationId === 'deleteProject' ? await newLike(projectId === a.id ? a : b) : projectId
+  }))
+
+  /** What a caller must say that others need not: of themselves, and of what they may give. */
+  const own: Makers = {
+    password: () => password,
+    currentpassword: () => password,
+    newpassword: () => password,
+    permissions: () => ['projects:read'],
+    owner: () => a.owner.email,
+    'if-match': () => '*' // a project changes with what others do to it
+  }
+
+  /** For whom the host vouches, who may become an operator. */
+  async function newAccount (): Promise<string> {
+    const email = `${randomUUID()}@example.org`
+    await onHost(app, config, peopleAdd, { email })
+    return email
+  }
+
+  interface Cell { route: string, need: string, label: string, project: Project, wanted: Expected, valid: ValidRequest }
+
+  /** Every route, in both projects where it names one; else in one where the caller has the right. */
+  async function cellsOf (kind: Kind): Promise<Cell[]> {
+    const cells: Cell[] = []
+    for (const [route, need] of Object.entries(routes)) {
+      const isInProject = route.includes(':projectId')
+      const home = [a, b].find(({ id }) => expected(kind, need, id) === 'allowed') ?? a
+      for (const project of isInProject ? [a, b] : [home]) {
+        const wanted = expected(kind, need, isInProject ? project.id : undefined)
+        const email = route === 'POST /v1/operators' && wanted === 'allowed' ? await newAccount() : undefined
+        const values: Makers = need === 'open' ? {} : { ...own, ...email !== undefined && { email: () => email } }
+        const label = `${route} in ${!isInProject ? '-' : project === a ? 'A' : 'B'}`
+        cells.push({ route, need, label, project, wanted, valid: await take(route, project.id, values) })
+      }
+    }
+    return cells
+  }
+
+  async function sendValid (kind: Kind, { project, valid }: Cell): Promise<Answer> {
+    const { method, path, headers, body, projectId = project.id } = valid
+    // A token that is bound to this project asks about another one: its like, which is bound to that.
+    const { headers: caller } = kind.boundTo === project.id && projectId !== project.id ? { headers: await newToken(kind.permissions ?? [], projectId) } : kind
+    return await send(app, method, path, { headers: { ...headers, ...caller }, body })
+  }
+
+  /** Undefined: refused as it should be. */
+  function faultOf ({ need, wanted }: Cell, { method }: ValidRequest, { status, body }: Answer): string | undefined {
+    if (status !== wanted) return `wanted ${wanted}, got ${status} ${body?.code}`
+    if (method === 'HEAD') return undefined
+    if (wanted === 404 && !notThere.includes(body.code)) return `404 for another reason: ${body.code}`
+    if (wanted === 403 && need !== 'person' && !String(body.detail).includes(need.split(' ')[0] ?? '-')) return `the answer does not name ${need}`
+  }
+
+  async function everyCell (t: Test, kind: Kind): Promise<void> {
+    const cells = await cellsOf(kind)
+    const before = await stateOf(sql)
+    const wrong: string[] = []
+    for (const cell of cells) {
+      if (cell.need === 'open') continue
+      const { route, project, wanted, label } = cell
+      if (wanted === 'allowed') {
+        const answer = await probe(route, project, kind)
+        if (!isAllowed(answer)) wrong.push(`${label}: got ${answer.status} ${answer.body?.code}`)
+        continue
+      }
+      for (const answer of [await attempt(route, project, kind), await sendValid(kind, cell)]) {
+        const fault = faultOf(cell, cell.valid, answer)
+        if (fault !== undefined) wrong.push(`${label}: ${fault}`)
+      }
+    }
+    t.same(wrong, [])
+    t.equal(await stateOf(sql), before, 'nothing was changed')
+
+    const refused: string[] = []
+    for (const cell of cells) {
+      const { need, wanted, valid, label } = cell
+      if (wanted !== 'allowed') {
+        valid.done(false)
+        continue
+      }
+      // Whoever signs out, or in anew, ends the session that the others of these requests bear.
+      const sessions = ['open', 'person'].includes(need) ? await sql`SELECT * FROM sessions` : []
+      const answer = await sendValid(kind, cell)
+      if (sessions.length > 0) await sql`INSERT INTO sessions ${sql(sessions)} ON CONFLICT DO NOTHING`
+      if (!isDone(answer)) refused.push(`${label}: ${valid.method} ${valid.path} ${JSON.stringify(valid.body)} -> ${answer.status} ${answer.body?.code} ${answer.body?.detail}`)
+      valid.done(isDone(answer) && need !== 'person') // which uses up the caller's own session, not what was lent
+    }
+    t.same(refused, [], 'what is allowed is done, if it is asked for well')
+  }
 
   const found = routesOf(app)
   t.same(found.filter(route => routes[route] === undefined), [], 'GX-16 every route of the app has its expectation here')
@@ -223,35 +332,10 @@ test('who may do what', async t => {
   const named = Object.values(routes).map(need => need.split(' ')[0] ?? '').filter(need => !['open', 'known', 'person'].includes(need))
   t.same(named.filter(need => table[need] === undefined), [])
 
-  for (const kind of kinds) {
-    await t.test(`GX-16 ${kind.name}: every route, in both projects`, async t => {
-      const before = await stateOf(sql)
-      const wrong: string[] = []
-      for (const [route, need] of Object.entries(routes)) {
-        if (need === 'open') continue
-        for (const [name, project] of route.includes(':projectId') ? [['A', a], ['B', b]] as const : [['-', a]] as const) {
-          const wanted = expected(kind, need, route.includes(':projectId') ? project.id : undefined)
-          const answer = wanted === 'allowed' ? await probe(route, project, kind) : await attempt(route, project, kind)
-          const isRight = wanted === 'allowed' ? isAllowed(answer) : answer.status === wanted && (wanted !== 404 || notThere.includes(answer.body.code))
-          if (!isRight) wrong.push(`${route} in ${name}: wanted ${wanted}, got ${answer.status} ${answer.body?.code}`)
-          if (wanted === 403 && need !== 'person' && !String(answer.body.detail).includes(need.split(' ')[0] ?? '-')) wrong.push(`${route}: the answer does not name ${need}`)
-        }
-      }
-      t.same(wrong, [])
-      t.equal(await stateOf(sql), before, 'nothing was changed')
-    })
-  }
+  for (const kind of kinds) await t.test(`GX-16 ${kind.name}: every route, in both projects`, async t => { await everyCell(t, kind) })
 
   await t.test('GX-19 a token that may only verify gets 403 on every other route', async t => {
-    const kind: Kind = { name: 'verify', headers: { authorization: `Bearer ${tokens.verify}` }, permissions: ['keys:verify'] }
-    const before = await stateOf(sql)
-    for (const [route, need] of Object.entries(routes)) {
-      if (['open', 'known'].includes(need)) continue
-      const answer = need === 'keys:verify' ? await probe(route, a, kind) : await attempt(route, a, kind)
-      if (need === 'keys:verify') t.ok(isAllowed(answer), route)
-      else t.equal(answer.status, 403, route)
-    }
-    t.equal(await stateOf(sql), before)
+    await everyCell(t, { name: 'verify', headers: { authorization: `Bearer ${tokens.verify}` }, permissions: ['keys:verify'] })
   })
 
   await t.test('K13 who does not own: create, read, reveal, delete, and nothing is changed', async t => {
@@ -305,7 +389,7 @@ for (const withDeletions of [false, true]) {
     const { body: key } = await app.call('POST', `/projects/${project.id}/keys`, { name: 'Key' })
     await app.call('POST', `/projects/${project.id}/members`, { email: 'invited@example.org', role: 'viewer' })
     const example = await examplesOf(app)
-    const allRoutes = routesOf(app).filter(route => !/sign-out|me\/password|sign-in/.test(route) && (withDeletions || !route.startsWith('DELETE')))
+    const allRoutes = routesOf(app).filter(route => !/^HEAD|sign-out|me\/password|sign-in/.test(route) && (withDeletions || !route.startsWith('DELETE')))
     // Acts first, endings last: what can be reached with a right is looked for before the right ends.
     const order = allRoutes.toSorted((x, y) => Number(x.startsWith('DELETE')) - Number(y.startsWith('DELETE')))
 

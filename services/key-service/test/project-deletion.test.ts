@@ -6,15 +6,16 @@ import { startTcpProxy } from '@keygate/local'
 import { drizzle } from 'drizzle-orm/postgres-js'
 import Fastify from 'fastify'
 import postgres from 'postgres'
-import { test } from 'tap'
+import { test, type Test } from 'tap'
 import { describeScan, scansOf, type PlanNode } from '../bench/plans.ts'
 import type { Config } from '../src/config.ts'
 import { clientOptions, openDatabase, type Database } from '../src/db/database.ts'
 import { createErasure } from '../src/projects/erasure.ts'
-import { countKeys, eraseBatch, findUnerased } from '../src/projects/repository.ts'
+import { batchSizes, countKeys, eraseBatch, findUnerased } from '../src/projects/repository.ts'
 import { createPeppers } from '../src/vault/peppers.ts'
 import { configFor, redisIsReady, startApp, startHouse, tokens, type Sql, type TestApp } from './helper.ts'
 import type { Order } from './idempotency-worker.ts'
+import { deadlocksOf, waiting as waitingIn } from './lock-watch.ts'
 import { newPerson, tablesOf } from './people-helper.ts'
 
 const reason = 'the new server needs it'
@@ -81,7 +82,8 @@ test('the deletion of a project', async t => {
     await work(sql)
     return { release: async () => { await sql`ROLLBACK` } }
   }
-  const waiting = async (config: Config) => (await house.admin`SELECT 1 FROM pg_stat_activity WHERE datname = ${new URL(config.databaseUrl).pathname.slice(1)} AND wait_event_type = 'Lock'`).length
+  const waiting = async (config: Config) => await waitingIn(house.admin, config)
+  const isNotedErased = async (sql: Sql, projectId: string) => (await sql`SELECT 1 FROM projects WHERE id = ${projectId} AND erased_at IS NOT NULL`).length === 1
   const outcome = async ({ call }: TestApp, secret: string) => (await call('POST', '/verifications', { digest: digestSecret(secret) })).body.outcome
   const chain = async (sql: Sql, projectId: string) => (await sql`SELECT action, details FROM audit_events WHERE chain = ${projectId} ORDER BY seq`).map(({ action, details }) => ({ action, details }))
   /** Makes the service look for what is left to erase, as every deletion does. */
@@ -92,6 +94,7 @@ test('the deletion of a project', async t => {
     const { projectId, at } = await fill(sql, app, config, 30)
     t.equal((await app.call('DELETE', at)).status, 204)
     t.strictSame(await left(sql, projectId), nothing)
+    t.ok(await isNotedErased(sql, projectId))
     t.match((await chain(sql, projectId)).at(-1), { action: 'project.delete', details: { keys: 30 } })
     t.strictSame([...await sql`SELECT key_id, version::int FROM outbox WHERE project_id = ${projectId} ORDER BY id DESC LIMIT 1`], [{ key_id: '*', version: 3 }])
     t.equal(await app.parts.redis.client.hget(`kg:{${projectId}}:versions`, '*'), '3', 'every record of its keys is stale')
@@ -132,9 +135,11 @@ test('the deletion of a project', async t => {
 
     await until(async () => (await left(sql, projectId))['keys'] === kept.length)
     t.match(await left(sql, projectId), { roles: 1, secrets: kept.length - 1 }, 'the role stays as long as a key is bound to it')
+    t.notOk(await isNotedErased(sql, projectId))
     await release()
     await wake(app)
-    await until(async () => await isErased(sql, projectId))
+    await until(async () => await isNotedErased(sql, projectId))
+    t.ok(await isErased(sql, projectId))
     t.strictSame((await chain(sql, projectId)).slice(-1).map(({ action }) => action), ['project.delete'], 'nothing was changed after the deletion')
     t.strictSame([...await sql`SELECT secret_ciphertext FROM idempotency_keys WHERE project_id = ${projectId}`], [{ secret_ciphertext: null }])
     t.equal(await outcome(app, imported), 'found')
@@ -254,28 +259,155 @@ test('the deletion of a project', async t => {
 
   await t.test('changes, endings of rights and two deletions at once do not wait for each other in a circle', async t => {
     const { app, config, sql } = await start()
-    const { projectId, at, key } = await fill(sql, app, config, 40)
-    const [ada, eve, joe] = await Promise.all(['ada', 'eve', 'joe'].map(async name => {
-      const person = await newPerson(app, config, { email: `${name}@x.org` })
-      await app.call('POST', `${at}/members`, { email: person.email, role: 'owner' })
-      return person
-    }))
-    if (ada === undefined || eve === undefined || joe === undefined) throw new Error('three persons were asked for')
-    const token = (await app.call('POST', '/service-tokens', { name: 'T', projectId, permissions: ['keys:update', 'keys:read'] })).body
-    const edits = Array.from({ length: 12 }, async (_, i) => i % 3 === 0
-      ? await app.call('POST', `${at}/keys/${key(i + 1)}/disable`, undefined, token.token)
-      : await (i % 3 === 1 ? ada : eve).call('POST', `${at}/keys/${key(i + 1)}/rotate`))
-    const [one, two, ...others] = await Promise.all([
-      ada.call('DELETE', at), eve.call('DELETE', at), app.call('DELETE', `/service-tokens/${token.id}`), joe.call('PATCH', `${at}/members/${ada.id}`, { role: 'manager' }),
-      joe.call('POST', '/service-tokens', { name: 'U', projectId, permissions: ['keys:read'] }), ...edits
-    ])
-    t.ok([one.status, two.status].includes(204), `${one.text} ${two.text}`)
-    for (const { status, text } of [one, two, ...others]) t.ok([200, 201, 204, 401, 403, 404].includes(status), text)
+    // Where the first deletion stops while all others come: before it has all memberships, and when it has the project too.
+    for (const [where, stop] of [
+      ['memberships', (projectId: string, userId: string) => async (sql: Sql) => await sql`SELECT 1 FROM members WHERE project_id = ${projectId} AND user_id = ${userId} FOR SHARE`],
+      ['the project', (projectId: string) => async (sql: Sql) => await sql`SELECT 1 FROM policies WHERE project_id = ${projectId} AND key_id = '*' FOR SHARE`]
+    ] as const) {
+      const { projectId, at, key } = await fill(sql, app, config, 40)
+      const people = await Promise.all(['ada', 'eve', 'joe'].map(async name => {
+        const person = await newPerson(app, config, { email: `${name}${projects}@x.org` })
+        await app.call('POST', `${at}/members`, { email: person.email, role: 'owner' })
+        return person
+      }))
+      // The memberships are locked in the order of these ids.
+      const [joe, ada, eve] = people.sort((one, other) => one.id < other.id ? -1 : 1)
+      if (ada === undefined || eve === undefined || joe === undefined) throw new Error('three persons were asked for')
+      const [token, other] = await Promise.all(['T', 'U'].map(async name => (await app.call('POST', '/service-tokens', { name, projectId, permissions: ['keys:update', 'tokens:write'] })).body))
+      const stopped = await hold(config, stop(projectId, joe.id))
+      const first = ada.call('DELETE', at)
+      await until(async () => await waiting(config) === 1)
+      const rest = [
+        eve.call('DELETE', at), eve.call('POST', `${at}/keys/${key(1)}/rotate`), app.call('POST', `${at}/keys/${key(2)}/disable`, undefined, token.token),
+        app.call('DELETE', `/service-tokens/${other.id}`, undefined, token.token), app.call('DELETE', `/service-tokens/${token.id}`, undefined, other.token),
+        joe.call('PATCH', `${at}/members/${ada.id}`, { role: 'manager' }), joe.call('POST', '/service-tokens', { name: 'V', projectId, permissions: ['keys:read'] })
+      ]
+      await until(async () => await waiting(config) === 1 + rest.length)
+      await stopped.release()
+      t.match(await first, { status: 204 }, where)
+      for (const { status, text } of await Promise.all(rest)) t.ok([401, 404].includes(status), `${where}: ${text}`)
+      t.strictSame(await left(sql, projectId), nothing)
+      t.equal((await chain(sql, projectId)).filter(({ action }) => action !== 'permission.refused').at(-1)?.action, 'project.delete')
+      t.strictSame([...await sql`SELECT id FROM service_tokens WHERE project_id = ${projectId}`], [])
+    }
+    t.equal(await deadlocksOf(house.admin, app, config), 0)
+  })
+
+  await t.test('who comes after a deletion waits behind it, whatever is changed', async t => {
+    const { app, config, sql } = await start()
+    const { projectId, at, key } = await fill(sql, app, config, 2)
+    const person = await newPerson(app, config, { email: 'owner@x.org' })
+    await app.call('POST', `${at}/members`, { email: person.email, role: 'owner' })
+    const made = (await person.call('POST', '/service-tokens', { name: 'T', projectId, permissions: ['keys:create', 'keys:update'] })).body
+    const trail = await hold(config, async sql => await sql`SELECT 1 FROM audit_chains WHERE chain = ${projectId} FOR UPDATE`)
+    const changing = person.call('POST', `${at}/keys/${key(1)}/disable`) // has everything but its place in the trail
+    await until(async () => await waiting(config) === 1)
+    const deleting = app.call('DELETE', at)
+    await until(async () => await waiting(config) === 2)
+    const late = [
+      person.call('POST', `${at}/keys/${key(2)}/disable`), person.call('POST', `${at}/keys`, { name: 'late' }), app.call('POST', `${at}/keys`, { name: 'late' }, made.token),
+      app.call('POST', `${at}/keys/${key(2)}/disable`), app.call('POST', `${at}/roles`, { name: 'late' }), app.call('POST', `${at}/members`, { email: 'late@x.org', role: 'viewer' })
+    ]
+    await until(async () => await waiting(config) === 2 + late.length)
+    await trail.release()
+    t.match(await changing, { status: 200 })
+    t.match(await deleting, { status: 204 })
+    for (const { status, text } of await Promise.all(late)) t.ok([401, 404].includes(status), text)
     t.strictSame(await left(sql, projectId), nothing)
-    t.equal((await chain(sql, projectId)).filter(({ action }) => action !== 'permission.refused').at(-1)?.action, 'project.delete')
-    t.strictSame([...await sql`SELECT id FROM service_tokens WHERE project_id = ${projectId}`], [])
-    const [{ deadlocks } = {}] = await sql`SELECT deadlocks::int FROM pg_stat_database WHERE datname = current_database()`
-    t.equal(deadlocks, 0)
+    t.equal(await deadlocksOf(house.admin, app, config), 0)
+  })
+
+  await t.test('a deletion that waits keeps nobody waiting in other projects', async t => {
+    const { app, config, sql } = await start()
+    const { at, key } = await fill(sql, app, config, 2)
+    const [other, ending] = [await fill(sql, app, config, 2), (await app.call('POST', '/service-tokens', { name: 'T', permissions: ['keys:read'] })).body]
+    const person = await newPerson(app, config, { email: 'owner@x.org' })
+    for (const project of [at, other.at]) await app.call('POST', `${project}/members`, { email: person.email, role: 'owner' })
+    await newPerson(app, config, { email: 'stays@x.org' })
+    await app.call('POST', `${other.at}/members`, { email: 'stays@x.org', role: 'owner' })
+    const own = (await person.call('POST', '/service-tokens', { name: 'T', projectId: other.projectId, permissions: ['keys:update'] })).body
+    const row = await hold(config, async sql => await sql`SELECT 1 FROM keys WHERE id = ${key(1)} FOR UPDATE`)
+    const deleting = app.call('DELETE', at) // has the project and its memberships
+    await until(async () => await waiting(config) === 1)
+    t.match(await app.call('DELETE', `/service-tokens/${ending.id}`), { status: 204 })
+    t.match(await app.call('POST', `${other.at}/keys/${other.key(1)}/disable`, undefined, own.token), { status: 200 }, 'by a token of a member of both')
+    t.match(await person.call('DELETE', `/service-tokens/${own.id}`), { status: 204 }, 'by a member of both')
+    t.match(await person.call('DELETE', other.at), { status: 204 }, 'another deletion')
+    t.equal(await waiting(config), 1)
+    await row.release()
+    t.match(await deleting, { status: 204 })
+  })
+
+  await t.test('clients that change keys without a pause do not keep a deletion from happening', async t => {
+    const { app, config, sql } = await start({ databaseTimeoutMs: 2000 })
+    const second = await startApp(t, config)
+    await redisIsReady(second)
+    const { projectId, at, key } = await fill(sql, app, config, 8)
+    const person = await newPerson(app, config, { email: 'owner@x.org' })
+    await app.call('POST', `${at}/members`, { email: person.email, role: 'owner' })
+    const rounds = 400 // more than there is time for, when nobody waits behind the deletion
+    let done = 0
+    const clients = Array.from({ length: 8 }, async (_, i) => {
+      const { call } = i % 2 === 0 ? app : second
+      for (let round = 0; round < rounds; round++) {
+        const by = i % 4 === 1 ? person.call : call
+        const { status } = i < 4 ? await by('POST', `${at}/keys`, { name: 'K' }) : await by('POST', `${at}/keys/${key(i)}/disable`)
+        if (status === 404) return
+        if (status < 300) done++
+      }
+    })
+    await until(async () => done > 16)
+    const token = (await second.call('POST', '/service-tokens', { name: 'T', permissions: ['keys:read'] })).body
+    const other = (await second.call('POST', '/projects', { name: 'Q' })).body.id as string
+    const [deleted, ended, alsoDeleted] = await Promise.all([second.call('DELETE', at), app.call('DELETE', `/service-tokens/${token.id}`), app.call('DELETE', `/projects/${other}`)])
+    for (const { status, text } of [deleted, ended, alsoDeleted]) t.equal(status, 204, text)
+    await Promise.all(clients)
+    await until(async () => await isNotedErased(sql, projectId))
+    t.strictSame(await left(sql, projectId), nothing)
+  })
+
+  /** A loop of erasing over a database, and what it logs. */
+  function erasureOver (t: Test, url: string) {
+    const lines: string[] = []
+    const { log } = Fastify({ logger: { stream: { write: (line: string) => { lines.push(line) } } } })
+    const database = openDatabase(url)
+    const erasure = createErasure({ database, log, intervalMs: 5 })
+    t.teardown(async () => { await erasure.stop(); await database.close() })
+    return { erasure, lines }
+  }
+
+  await t.test('a project that cannot be erased does not stop the others, and is told of once', async t => {
+    const { app, config, sql } = await start()
+    const filled = []
+    for (let i = 0; i < 3; i++) filled.push(await fill(sql, app, config, 300))
+    await app.app.close()
+    const [refused, ...others] = filled.sort((one, other) => one.projectId < other.projectId ? -1 : 1)
+    if (refused === undefined) throw new Error('three projects were asked for')
+    await sql`CREATE SEQUENCE refusals`
+    await sql.unsafe(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('refusals'); RAISE EXCEPTION 'not this one'; END $$;
+      CREATE TRIGGER refuse BEFORE DELETE ON secrets FOR EACH ROW WHEN (OLD.key_id = '${refused.key(100)}') EXECUTE FUNCTION refuse()`)
+    await sql`UPDATE projects SET deleted_at = now()`
+    const { erasure, lines } = erasureOver(t, config.databaseUrl)
+    erasure.start()
+    await until(async () => (await Promise.all(others.map(async ({ projectId }) => await isNotedErased(sql, projectId)))).every(is => is))
+    await until(async () => Number((await sql`SELECT last_value FROM refusals`)[0]?.['last_value']) > 3)
+    t.match(lines.map(line => JSON.parse(line)), [{ projectId: refused.projectId, msg: /cannot be erased; it is tried again/ }])
+    await sql`DROP TRIGGER refuse ON secrets`
+    await until(async () => await isNotedErased(sql, refused.projectId))
+    await until(async () => lines.length === 2)
+    t.match(lines[1], /are erased again/)
+  })
+
+  await t.test('keys that take too long together are erased a few at a time, and by the deletion itself hardly any', async t => {
+    const { app, config, sql } = await start()
+    const { projectId, at } = await fill(sql, app, config, 2000)
+    // What the server says of a statement that takes too long, here of one that does too much.
+    await sql.unsafe(`CREATE FUNCTION too_many() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+      IF (SELECT count(*) FROM gone) > 200 THEN RAISE EXCEPTION 'canceling statement due to statement timeout' USING ERRCODE = '57014'; END IF; RETURN NULL; END $$;
+      CREATE TRIGGER too_many AFTER DELETE ON secrets REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION too_many()`)
+    t.match(await app.call('DELETE', at), { status: 204 })
+    await until(async () => await isNotedErased(sql, projectId))
+    t.strictSame(await left(sql, projectId), nothing)
   })
 
   await t.test('every statement of it finds its rows by an index', async t => {
@@ -284,23 +416,27 @@ test('the deletion of a project', async t => {
     await fill(sql, app, config, many)
     await sql`INSERT INTO idempotency_keys (digest, fingerprint, project_id, key_id, status, body, secret_ciphertext) SELECT id, 'f', project_id, id, 201, '{}', 'c' FROM keys`
     await sql`UPDATE projects SET deleted_at = now() WHERE id = ${projectId}`
+    await sql`INSERT INTO projects (name, created_by, deleted_at, erased_at) SELECT 'T', 'test', now(), now() FROM generate_series(1, 20000)`
     await sql`VACUUM ANALYZE`
     const statements: Array<{ query: string, params: unknown[] }> = []
     const client = postgres(config.databaseUrl, { ...clientOptions, max: 1 })
     t.teardown(async () => { await client.end({ timeout: 1 }) })
     const db = drizzle(client, { logger: { logQuery: (query, params) => { statements.push({ query, params }) } } })
-    await db.transaction(async tx => { await eraseBatch(tx, projectId, { after: key(2500), locked: 'skip' }) })
+    await db.transaction(async tx => { await eraseBatch(tx, projectId, { after: key(2500), size: batchSizes.afterwards, locked: 'skip' }) })
     await countKeys(db, projectId)
-    await findUnerased(db)
+    t.strictSame(await findUnerased(db), [projectId])
     const asked = statements.splice(0).filter(({ query }) => /^\s*(select|update|delete)/i.test(query))
     t.equal(asked.length, 10)
+    const [{ query, params } = { query: '', params: [] }] = asked.slice(-1)
+    const [row] = await client.unsafe<Array<{ 'QUERY PLAN': Array<{ Plan: PlanNode }> }>>(`EXPLAIN (FORMAT JSON) ${query}`, params as string[])
+    t.match((row?.['QUERY PLAN'] ?? []).flatMap(({ Plan: plan }) => scansOf(plan)), [{ index: 'projects_unerased' }], 'projects that are erased are not looked at')
     // A batch is a noticeable part of these tables, and reading them as a whole hardly costs more: the question is whether there is an index.
     await client`SET enable_seqscan = off`
     t.match(asked, [/select "id" from "keys" .* for update skip locked/].map(query => ({ query })))
     for (const { query, params } of asked) {
       const [row] = await client.unsafe<Array<{ 'QUERY PLAN': Array<{ Plan: PlanNode }> }>>(`EXPLAIN (FORMAT JSON) ${query}`, params as string[])
       const scans = (row?.['QUERY PLAN'] ?? []).flatMap(({ Plan: plan }) => scansOf(plan))
-      t.same(scans.filter(({ node, table }) => node === 'Seq Scan' && ['keys', 'idempotency_keys', ...tables.slice(0, 5)].includes(table)).map(describeScan), [], query)
+      t.same(scans.filter(({ node, table }) => node === 'Seq Scan' && ['keys', 'idempotency_keys', 'projects', ...tables.slice(0, 5)].includes(table)).map(describeScan), [], query)
       t.ok(scans.some(({ index }) => index !== undefined), scans.map(describeScan).join(', '))
     }
   })

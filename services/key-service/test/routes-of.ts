@@ -9,7 +9,7 @@ export function routesOf ({ app }: TestApp): string[] {
     if (indent === undefined || path === undefined || methods === undefined) continue
     const depth = indent.length / 4
     parents[depth] = (depth === 0 ? '' : parents[depth - 1] ?? '') + path
-    for (const method of methods.split(', ')) if (method !== 'HEAD') found.push(`${method} ${parents[depth]}`)
+    for (const method of methods.split(', ')) found.push(`${method} ${parents[depth]}`)
   }
   return found.filter(route => route.includes(' /v1/'))
 }

@@ -4,7 +4,7 @@ import { text } from 'node:stream/consumers'
 import { test, type Test } from 'tap'
 import { ofRole } from '../src/access/permissions.ts'
 import { configFor, redisIsReady, startApp, startHouse, type Answer, type Sql } from './helper.ts'
-import { pidOf, waiterFor } from './lock-watch.ts'
+import { deadlocksOf, pidOf, waiterFor, waiting } from './lock-watch.ts'
 import { newPerson, ownPage, password, tablesOf } from './people-helper.ts'
 
 const reason = 'the new server needs it'
@@ -296,6 +296,57 @@ test('a right is judged again where it is used', async t => {
     t.equal(operators.filter(status => status === 204).length, 1, `operators: ${operators.join()}`)
     t.ok([owners, left, itself, tokens, operators].flat().every(status => [204, 401, 403, 404].includes(status)))
     t.equal(await deadlocks(), 0)
+  })
+
+  await t.test('GX-16 a person is removed everywhere at once, as member and as operator', async t => {
+    const config = configFor(t, await house.database(), house.redis.url)
+    const app = await startApp(t, config)
+    await redisIsReady(app)
+    const { call } = app
+    const person = await newPerson(app, config, { email: 'leaving@x.org', operator: true })
+    await newPerson(app, config, { email: 'operator@x.org', operator: true })
+    const removals = [`/operators/${person.id}`]
+    for (let i = 0; i < 6; i++) {
+      const at = `/projects/${(await call('POST', '/projects', { name: 'P' })).body.id}/members`
+      await call('POST', at, { email: 'boss@x.org', role: 'owner' })
+      await call('POST', at, { email: person.email, role: 'manager' })
+      removals.push(`${at}/${person.id}`)
+    }
+    t.match(await person.call('POST', '/service-tokens', { name: 'T', permissions: ['projects:read'] }), { status: 201 })
+    // All come as far as they can before the first takes anything.
+    const lock = tablesOf(t, config.databaseUrl)
+    await lock`BEGIN`
+    await lock`SELECT 1 FROM members WHERE user_id = ${person.id} FOR SHARE`
+    await lock`SELECT 1 FROM operators WHERE user_id = ${person.id} FOR SHARE`
+    const answers = removals.map(path => call('DELETE', path))
+    while (await waiting(house.admin, config) < removals.length) { /* each look takes a round trip */ }
+    await lock`COMMIT`
+    for (const { status, text } of await Promise.all(answers)) t.equal(status, 204, text)
+    t.equal(await deadlocksOf(house.admin, app, config), 0)
+  })
+
+  await t.test('GX-16 who takes a right away does not wait for the changes that come after', async t => {
+    const { projectId, keys } = await newProject()
+    const at = `/projects/${projectId}`
+    const member = await newMember(projectId, 'manager')
+    const token = await newToken(projectId, ['keys:create', 'tokens:write'])
+    const child = (await call('POST', '/service-tokens', { name: 'C', projectId, permissions: ['keys:create'] }, token.token)).body
+    for (const [ending, changes] of [
+      [`${at}/members/${member.id}`, [async () => await member.call('POST', keys, { name: 'K' }), async () => await member.call('POST', keys, { name: 'K' })]],
+      [`/service-tokens/${token.id}`, [async () => await call('POST', keys, { name: 'K' }, token.token), async () => await call('POST', keys, { name: 'K' }, child.token)]]
+    ] as const) {
+      await lock`BEGIN`
+      await lock`SELECT 1 FROM audit_chains WHERE chain = ${projectId} FOR UPDATE`
+      const changing = changes[0]()
+      const change = await waiterFor(sql, lockPid, changing) ?? 0
+      const taking = call('DELETE', ending)
+      const taker = await waiterFor(sql, change, taking) ?? 0
+      const late = changes[1]()
+      const isBehind = await waiterFor(sql, taker, late) !== undefined
+      await lock`COMMIT`
+      t.match({ isBehind, changed: await changing, taken: await taking }, { isBehind: true, changed: { status: 201 }, taken: { status: 204 } })
+      t.ok([401, 404].includes((await late).status), ending)
+    }
   })
 
   await t.test('GX-16 a kept answer is not for a token that has lost the permission meanwhile', async t => {

@@ -1,4 +1,4 @@
-import { eq } from 'drizzle-orm'
+import { and, eq } from 'drizzle-orm'
 import type { Executor } from '../db/database.ts'
 import { members, operators } from '../db/schema.ts'
 import { ofOperator, ofRole, type MemberRole, type Permission } from './permissions.ts'
@@ -9,9 +9,13 @@ export interface Rights { isOperator: boolean, roles: ReadonlyMap<string, Member
 /**
  * The rights that a person has at this moment; none of them can be taken away before this transaction ends. What gives rights to
  * others rests on these, and not on what was true when the request came in.
+ *
+ * @param within asks and holds no memberships but that in this project; with null none.
  */
-export async function rightsOf (tx: Executor, userId: string): Promise<Rights> {
-  const memberships = await tx.select({ projectId: members.projectId, role: members.role }).from(members).where(eq(members.userId, userId)).for('share')
+export async function rightsOf (tx: Executor, userId: string, within?: string | null): Promise<Rights> {
+  const memberships = within === null
+    ? []
+    : await tx.select({ projectId: members.projectId, role: members.role }).from(members).where(and(eq(members.userId, userId), within === undefined ? undefined : eq(members.projectId, within))).for('share')
   const operator = await tx.select({ userId: operators.userId }).from(operators).where(eq(operators.userId, userId)).for('share')
   return { isOperator: operator.length > 0, roles: new Map(memberships.map(({ projectId, role }) => [projectId, role])) }
 }

@@ -2,10 +2,11 @@ import { ProblemError } from '@keygate/service-kit'
 import { sql } from 'drizzle-orm'
 import { recordAlone, type ChangeContext } from '../audit/audit-log.ts'
 import type { Database, Executor } from '../db/database.ts'
+import { queueFor, type Queue } from '../db/queues.ts'
 import { members, operators, sessions } from '../db/schema.ts'
 import { forbidden, keyNotFound, projectNotFound, unauthenticated } from '../errors.ts'
 import { isOver, type SessionLimits } from '../people/sessions.ts'
-import { holdServiceToken } from '../service-tokens/repository.ts'
+import { findLineage, holdServiceToken, type Lineage } from '../service-tokens/repository.ts'
 import type { Caller } from './caller.ts'
 import { grantedBy } from './grants.ts'
 import { judge } from './judge.ts'
@@ -37,20 +38,25 @@ export async function whileStill<T> (database: Database, context: ChangeContext,
 export interface RightfulContext extends ChangeContext { basis: Basis }
 
 export interface Precautions {
-  /** Done before the right is judged. What takes rights away locks here what keeps two of its kind apart: each holds a right that the other may be about to end. */
+  /** Whom this takes rights away from, and what else must keep still meanwhile. Asked before the right is judged: nothing is locked yet. */
+  queues?: (tx: Executor) => Promise<Queue[]>
+  /** Done before the right is judged, and after the queues. */
   first?: (tx: Executor) => Promise<void>
   /** What the audit trail says of a refusal beside its permission and code. */
   details?: Record<string, unknown>
 }
 
 /** As `whileStill`; `work` is told who the caller is at this moment, with the rights in the basis's project, or, where it names none, with all. */
-export async function whileStillAs<T> (database: Database, context: RightfulContext, work: (tx: Executor, caller: Caller) => Promise<T>, { first, details = {} }: Precautions = {}): Promise<T> {
-  const { permission, projectId, keyId } = context.basis
+export async function whileStillAs<T> (database: Database, context: RightfulContext, work: (tx: Executor, caller: Caller) => Promise<T>, { queues, first, details = {} }: Precautions = {}): Promise<T> {
+  const { caller: asking, permission, projectId, keyId } = context.basis
   let refusal: ProblemError | undefined
   try {
     return await database.transaction(async tx => {
+      const lineage = asking.kind === 'token' ? await findLineage(tx, asking.id) : undefined
+      const wanted = await queues?.(tx) ?? []
+      await queueFor(tx, [...wanted, ...shared(context.basis, lineage)])
       await first?.(tx)
-      const caller = await judged(tx, context.basis)
+      const caller = await judged(tx, context.basis, { lineage, projects: wanted.filter(({ of }) => of === 'project').map(({ id }) => id) })
       if (caller instanceof ProblemError) throw (refusal = caller)
       return await work(tx, caller)
     })
@@ -62,15 +68,29 @@ export async function whileStillAs<T> (database: Database, context: RightfulCont
   }
 }
 
+/** What a change of this caller shares with others, so that who takes the right away, or deletes the project, waits for it but not for those behind. */
+function shared ({ caller, projectId }: Basis, lineage: Lineage | undefined): Queue[] {
+  const share = (of: Queue['of'], id: string): Queue => ({ of, id, alone: false })
+  return [
+    ...projectId === null ? [] : [share('project', projectId)],
+    ...lineage === undefined ? [share('person', caller.id)] : lineage.tokens.map(id => share('token', id)),
+    ...typeof lineage?.makerId === 'string' ? [share('person', lineage.makerId)] : []
+  ]
+}
+
+/** What a right rests on beside the basis: where a token comes from, and the projects in which a caller without one in its path acts. */
+interface Grounds { lineage: Lineage | undefined, projects: string[] }
+
 /**
- * The order of locks: whatever a right rests on, then the project, then its key, last the chain of audit events. Who takes rights
- * away holds neither project nor key meanwhile (`people/member-queries.ts` holds the membership of a project by a lock that is only
- * for that), so nobody waits in a circle. A project's deletion takes rights away too, and holds them all before the project. Should
- * there be a circle that nobody thought of, PostgreSQL breaks it, and `database.transaction` does what lost once more.
+ * The order of locks: first all queues (`db/queues.ts`), then the rows of whatever the right rests on, then the project's, then its
+ * key's, last the chain of audit events. Who takes rights away is alone with the person or token that has them, and who deletes a
+ * project with that, so what they lock afterwards nobody holds for long, and nobody waits in a circle. The rows are locked all the
+ * same: they are what the database itself keeps from changing. Should there be a circle that nobody thought of, PostgreSQL breaks it,
+ * and `database.transaction` does what lost once more.
  */
-async function judged (tx: Executor, basis: Basis): Promise<Caller | ProblemError> {
+async function judged (tx: Executor, basis: Basis, grounds: Grounds): Promise<Caller | ProblemError> {
   const { permission, projectId, keyId } = basis
-  const caller = await held(tx, basis)
+  const caller = await held(tx, basis, grounds)
   if (caller === undefined) return unauthenticated()
   const judgement = judge(caller, permission, projectId)
   if (judgement === 'forbidden') return forbidden(permission, grantedBy(permission))
@@ -78,16 +98,22 @@ async function judged (tx: Executor, basis: Basis): Promise<Caller | ProblemErro
   return caller
 }
 
-/** The caller as it is now, in what concerns this project; undefined: it may call no more. Its rows stay so until the transaction ends. */
-async function held (tx: Executor, { caller, projectId, sessionLimits }: Basis): Promise<Caller | undefined> {
+/**
+ * The caller as it is now; undefined: it may call no more. Its rows stay so until the transaction ends: of memberships those in the
+ * projects that this is about, so that nobody waits for what a member does elsewhere.
+ */
+async function held (tx: Executor, { caller, projectId, sessionLimits }: Basis, { lineage, projects }: Grounds): Promise<Caller | undefined> {
   if (caller.kind === 'token') {
-    const token = await holdServiceToken(tx, caller.id)
+    const token = lineage === undefined ? undefined : await holdServiceToken(tx, caller.id, lineage)
     return token === undefined ? undefined : { ...caller, projectId: token.projectId, permissions: new Set(token.permissions) }
   }
+  const concerned = `{${[...projects, ...projectId === null ? [] : [projectId]].join(',')}}`
   // A session is only kept from ending: its use may be noted meanwhile. In lists, so that every row that is locked is read.
   const [row] = await tx.execute<{ isOpen: boolean, memberships: { projectId: string, role: MemberRole }[], isOperator: boolean }>(sql`
     WITH session AS (SELECT digest FROM ${sessions} WHERE digest = ${caller.session} AND NOT ${isOver(sessionLimits)} FOR KEY SHARE),
-      membership AS (SELECT project_id, role FROM ${members} WHERE user_id = ${caller.id} AND (${projectId}::uuid IS NULL OR project_id = ${projectId}::uuid) FOR SHARE),
+      concerned AS (SELECT project_id, role FROM ${members} WHERE user_id = ${caller.id} AND project_id = ANY(${concerned}::uuid[]) FOR SHARE),
+      membership AS (SELECT project_id, role FROM concerned UNION ALL
+        SELECT project_id, role FROM ${members} WHERE user_id = ${caller.id} AND ${projectId}::uuid IS NULL AND project_id <> ALL(${concerned}::uuid[])),
       operator AS (SELECT user_id FROM ${operators} WHERE user_id = ${caller.id} FOR SHARE)
     SELECT (SELECT count(*) FROM session) > 0 AS "isOpen",
       (SELECT coalesce(json_agg(json_build_object('projectId', project_id, 'role', role)), '[]') FROM membership) AS memberships,

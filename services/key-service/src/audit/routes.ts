@@ -32,8 +32,9 @@ export const auditRoutes: FastifyPluginAsyncTypebox<AuditRoutesOptions> = async 
     schema: { tags, operationId: 'listAuditEvents', summary: 'What was done in the whole installation, newest first, a page at a time; for operators, and for service tokens that are bound to no project', querystring: ListAuditEvents, response: { 200: AuditEventList } }
   }, async request => {
     if (!seesEverything(callerOf(request))) {
-      await recordAlone(database, contextOf(request), { action: 'permission.refused', projectId: null, keyId: null, details: { permission, method: request.method, route: request.routeOptions.url ?? null } })
-      throw forbidden(permission, 'The events of all projects are for operators, and for service tokens that are bound to no project. Those of one project are at /v1/projects/{projectId}/audit-events.')
+      const refusal = forbidden(permission, 'The events of all projects are for operators, and for service tokens that are bound to no project. Those of one project are at /v1/projects/{projectId}/audit-events.')
+      await recordAlone(database, contextOf(request), { action: 'permission.refused', projectId: null, keyId: null, details: { permission, method: request.method, route: request.routeOptions.url ?? null, code: refusal.problem.code } })
+      throw refusal
     }
     return await database.search(async db => await listEvents(db, null, request.query))
   })

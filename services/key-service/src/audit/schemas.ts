@@ -1,5 +1,5 @@
 import { Type, type Static } from 'typebox'
-import { NextCursor, Timestamp, Uuid, ascii, integer, nullable, oneOf, page, text } from '../schemas.ts'
+import { NextCursor, Timestamp, Uuid, ascii, integer, nullable, oneOf, page, patterned, text } from '../schemas.ts'
 
 const whole = (minimum: number, description: string) => integer(minimum, Number.MAX_SAFE_INTEGER, { description })
 
@@ -41,9 +41,9 @@ export const AuditEventList = Type.Object({ data: Type.Array(AuditEvent, { maxIt
 const moment = (description: string) => Type.Optional(Type.String({ format: 'date-time', maxLength: 40, description }))
 
 export const ListAuditEvents = Type.Object({
-  action: Type.Optional(Type.String({ maxLength: 100, pattern: '^[A-Za-z][A-Za-z.-]*$', description: 'one action, such as `key.rotate`; with a dot at its end all that begin so, such as `key.`' })),
+  action: Type.Optional(patterned('^[A-Za-z][A-Za-z.-]*$', 'must be an action such as key.rotate, or the beginning of one that ends with a dot', { maxLength: 100, description: 'one action, such as `key.rotate`; with a dot at its end all that begin so, such as `key.`' })),
   actorId: Type.Optional(text(200, { minLength: 1, description: 'id of a service token or a person' })),
-  keyId: Type.Optional(Type.String({ maxLength: 26, pattern: '^key_[0-9A-Za-z]{22}$', description: 'id of a key' })),
+  keyId: Type.Optional(patterned('^key_[0-9A-Za-z]{22}$', 'must be the id of a key: key_ and 22 letters or digits', { maxLength: 26, description: 'id of a key' })),
   from: moment('not before this moment'),
   until: moment('before this moment'),
   ...page

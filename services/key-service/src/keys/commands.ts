@@ -92,7 +92,7 @@ export function createKeyCommands ({ makeChange, knownScopes, secretOptions, imp
         await insertKey(tx, key, status, context.actor.name, settings)
         const owner = { ...key, sealed: settings.sealed }
         const secret = imported === undefined ? await addSecret(tx, owner, secretOptions) : undefined
-        if (imported !== undefined && !await importSecret(tx, owner, imported, secretOptions)) throw conflict('secret_already_used', 'This secret is already used.')
+        if (imported !== undefined && !await importSecret(tx, owner, imported, secretOptions)) throw conflict('secret_already_used', 'This secret is already used.', [{ pointer: imported.plaintext === null ? '/import/digest' : '/import/secret', message: 'is already used' }])
         const row = await findKey(tx, key)
         if (row === undefined) throw keyNotFound()
         await once?.keep(tx, { row, secret })

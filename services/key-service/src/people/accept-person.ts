@@ -13,6 +13,7 @@ export function acceptPerson ({ email, name }: { email: string, name?: string | 
   if ('email' in address && 'name' in parsed) return { ...address, ...parsed }
   throw unacceptable([
     ...'fault' in address ? [{ pointer: '/email', message: address.fault }] : [],
-    ...'fault' in parsed && name !== undefined ? [{ pointer: '/name', message: parsed.fault }] : []
+    // Without a fault of the address: it begins with marks alone, which nothing shows.
+    ...'fault' in parsed && (name !== undefined || 'email' in address) ? [{ pointer: '/name', message: name === undefined ? 'is required: the address begins with nothing that could be shown instead' : parsed.fault }] : []
   ])
 }

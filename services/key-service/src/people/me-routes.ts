@@ -21,7 +21,7 @@ export const meRoutes: FastifyPluginAsyncTypebox<MeRoutesOptions> = async (app, 
   }, async request => await database.run(async db => await describeCaller(db, callerOf(request))))
 
   app.post('/sign-out', {
-    config: { access: 'signed-in', bodyIsOptional: true },
+    config: { access: 'person', bodyIsOptional: true },
     schema: { tags, operationId: 'signOut', summary: 'End the session', body: NoSettings, response: { 204: noContent } }
   }, async (request, reply) => {
     await commands.signOut(contextOf(request), personOf(request))
@@ -30,12 +30,12 @@ export const meRoutes: FastifyPluginAsyncTypebox<MeRoutesOptions> = async (app, 
   })
 
   app.post('/me/password', {
-    config: { access: 'signed-in', problems: [422] },
+    config: { access: 'person', problems: [422] },
     schema: { tags, operationId: 'changePassword', summary: 'Change the password; all other sessions end', body: ChangePassword, response: { 200: me } }
   }, async (request, reply) => await answerSession(database, request, reply, await commands.changePassword(visitorOf(request), personOf(request), request.body)))
 
   app.post('/me/confirm', {
-    config: { access: 'signed-in', problems: [422] },
+    config: { access: 'person', problems: [422] },
     schema: { tags, operationId: 'confirmPassword', summary: 'Give the password again, which a reveal wants no longer than 10 minutes ago', body: ConfirmPassword, response: { 204: noContent } }
   }, async (request, reply) => {
     await commands.confirm(visitorOf(request), personOf(request), request.body.password)

@@ -1,7 +1,9 @@
 import { and, asc, eq, sql } from 'drizzle-orm'
 import { isInstant, readCursor, writeCursor } from '../cursor.ts'
 import type { Executor } from '../db/database.ts'
-import { members, operators, passwords, projects, users } from '../db/schema.ts'
+import { queueFor } from '../db/queues.ts'
+import { members, operators, passwords, users } from '../db/schema.ts'
+import { hasProject } from '../projects/queries.ts'
 import type { Member, Operator, Page } from './schemas.ts'
 
 const hasPassword = sql<boolean>`EXISTS (SELECT 1 FROM ${passwords} WHERE ${passwords.userId} = ${users.id})`
@@ -36,10 +38,10 @@ export async function listOperators (db: Executor, page: Page): Promise<{ data: 
   return { data: found.slice(0, page.limit).map(operatorOf), nextCursor: next(found, page.limit) }
 }
 
-/** Keeps out other changes of the project's members, and nothing else: see the order of locks in `access/still.ts`. False: there is no such project. */
+/** For a change of the project's members that the host makes, which rests on no right: keeps out other such changes, and the project's deletion. False: there is no such project. */
 export async function holdMembership (tx: Executor, projectId: string): Promise<boolean> {
-  await tx.execute(sql`SELECT pg_advisory_xact_lock(hashtextextended(${`members:${projectId}`}, 0))`)
-  return (await tx.select({ id: projects.id }).from(projects).where(and(eq(projects.id, projectId), sql`${projects.deletedAt} IS NULL`))).length > 0
+  await queueFor(tx, [{ of: 'project', id: projectId, alone: false }, { of: 'members', id: projectId, alone: true }])
+  return await hasProject(tx, projectId)
 }
 
 const sort = 'since'

@@ -3,13 +3,15 @@ import type { MemberRole } from '../access/permissions.ts'
 import { whileStillAs, type RightfulContext } from '../access/still.ts'
 import { recordAudit, type AuditEntry } from '../audit/audit-log.ts'
 import type { Database, Executor } from '../db/database.ts'
+import type { Queue } from '../db/queues.ts'
 import { members, passwords } from '../db/schema.ts'
 import { conflict, memberNotFound, projectNotFound } from '../errors.ts'
 import { holdProject } from '../keys/repository.ts'
+import { hasProject } from '../projects/queries.ts'
 import { endUnfoundedTokens } from '../service-tokens/repository.ts'
 import { findOrCreateAccount, hasPassword, hasRightsElsewhere } from './accounts.ts'
 import { acceptPerson } from './accept-person.ts'
-import { findMember, holdMembership } from './member-queries.ts'
+import { findMember } from './member-queries.ts'
 import { lifetimes, makeLink, type OneTimeLink } from './one-time-links.ts'
 import type { AddMember, Member } from './schemas.ts'
 import { giverOf, holdAccount, requireVouched, vouch } from './vouching.ts'
@@ -20,7 +22,8 @@ type Work<T> = (tx: Executor, projectId: string) => Promise<{ value: T, action: 
 
 /** Everything that changes who belongs to a project. One at a time per project, so that two cannot both take the last owner but one away. */
 export function createMemberCommands ({ database, publicUrl }: { database: Database, publicUrl: string }) {
-  async function change<T> (context: RightfulContext, project: string, work: Work<T>): Promise<T> {
+  /** @param from whom it takes a right away. Their tokens end with it, and those may rest on rights elsewhere, where another removal may be under way. */
+  async function change<T> (context: RightfulContext, project: string, work: Work<T>, from?: string): Promise<T> {
     const projectId = project.toLowerCase()
     return await whileStillAs(database, context, async tx => {
       const { value, action, details } = await work(tx, projectId)
@@ -28,7 +31,8 @@ export function createMemberCommands ({ database, publicUrl }: { database: Datab
       await recordAudit(tx, context, entry)
       return value
     }, {
-      first: async tx => { if (!await holdMembership(tx, projectId)) throw projectNotFound() }
+      queues: async () => [{ of: 'members', id: projectId, alone: true }, ...from === undefined ? [] : [{ of: 'person', id: from, alone: true } satisfies Queue]],
+      first: async tx => { if (!await hasProject(tx, projectId)) throw projectNotFound() }
     })
   }
 
@@ -57,7 +61,7 @@ export function createMemberCommands ({ database, publicUrl }: { database: Datab
         if (before.role === 'owner') await requireOwner(tx, projectId, before)
         const endedTokens = await endUnfoundedTokens(tx, userId)
         return { value: { ...before, role }, action: 'edit', details: { userId, from: before.role, to: role, endedTokens } }
-      })
+      }, userId)
     },
 
     async remove (context: RightfulContext, project: string, userId: string): Promise<void> {
@@ -66,7 +70,7 @@ export function createMemberCommands ({ database, publicUrl }: { database: Datab
         await tx.delete(members).where(rowOf(projectId, userId))
         if (before.role === 'owner') await requireOwner(tx, projectId, before)
         return { value: undefined, action: 'remove', details: { userId, role: before.role, endedTokens: await endUnfoundedTokens(tx, userId) } }
-      })
+      }, userId)
     },
 
     /** For somebody who lost the invitation. Whoever has the link gets the account, so it must open nothing but this project, and who makes it vouches. */

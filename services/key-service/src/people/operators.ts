@@ -35,8 +35,8 @@ export function createOperatorCommands (database: Database) {
         if (!await isAnotherThere(tx, userId)) throw conflict('last_operator', 'This is the last operator who can sign in. Make another person who has a password one first.')
         await recordAudit(tx, context, { action: 'operator.remove', projectId: null, keyId: null, details: { userId, endedTokens: await endUnfoundedTokens(tx, userId) } })
       }, {
-        // All rows, in one order: two who remove each other come one after the other.
-        first: async tx => { await tx.select({ userId: operators.userId }).from(operators).orderBy(operators.userId).for('update') }
+        // One removal after the other, or two could take the last operators but none away.
+        queues: async () => [{ of: 'members', id: 'operators', alone: true }, { of: 'person', id: userId, alone: true }]
       })
     }
   }

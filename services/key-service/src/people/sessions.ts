@@ -34,8 +34,8 @@ interface SessionRow {
   isToBeNoted: boolean
 }
 
-/** Who is signed in with this cookie, with all rights that the person has at this moment; the use is written down. */
-export async function findCaller (db: Executor, id: string, limits: SessionLimits): Promise<PersonCaller | undefined> {
+/** Who is signed in with this cookie, with all rights that the person has at this moment. `used`: the session lives on by it; a `looked-at` one ends as if nobody had come. */
+export async function findCaller (db: Executor, id: string, limits: SessionLimits, as: 'used' | 'looked-at' = 'used'): Promise<PersonCaller | undefined> {
   if (!shape.test(id)) return undefined
   const [row] = await db.execute<SessionRow & Record<string, unknown>>(sql`
     SELECT ${sessions.digest} AS session, u.id, u.name, u.email,
@@ -48,7 +48,7 @@ export async function findCaller (db: Executor, id: string, limits: SessionLimit
     WHERE ${sessions.digest} = ${digestSecret(id)} AND NOT ${isOver(limits)}`)
   if (row === undefined) return undefined
   const { roles, isToBeNoted: mustNote, ...person } = row
-  if (mustNote) await db.update(sessions).set({ lastSeenAt: sql`now()` }).where(and(eq(sessions.digest, person.session), isToBeNoted(limits)))
+  if (mustNote && as === 'used') await db.update(sessions).set({ lastSeenAt: sql`now()` }).where(and(eq(sessions.digest, person.session), isToBeNoted(limits)))
   return { kind: 'person', ...person, roles: new Map(Object.entries(roles)) }
 }
 

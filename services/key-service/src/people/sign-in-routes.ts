@@ -1,21 +1,22 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Database } from '../db/database.ts'
-import type { RequireSameSite } from '../plugins/cross-site.ts'
+import { crossSite } from '../errors.ts'
+import type { IsSameSite } from '../plugins/cross-site.ts'
 import { describeCaller } from './me.ts'
 import { SetPassword, SignIn, type Me } from './schemas.ts'
 import { requireSafeTransport, sessionCookieOf, setSessionCookie } from './session-cookie.ts'
 import type { NewSession, SignInCommands, Visitor } from './sign-in.ts'
 
-export interface SignInRoutesOptions { database: Database, commands: SignInCommands, requireSameSite: RequireSameSite }
+export interface SignInRoutesOptions { database: Database, commands: SignInCommands, isSameSite: IsSameSite }
 
 const tags = ['people']
 const me = { $ref: 'Me#' }
 
 /** How people get in: the only routes of the API that nobody need be known for. */
-export const signInRoutes: FastifyPluginAsyncTypebox<SignInRoutesOptions> = async (app, { database, commands, requireSameSite }) => {
+export const signInRoutes: FastifyPluginAsyncTypebox<SignInRoutesOptions> = async (app, { database, commands, isSameSite }) => {
   app.addHook('onRequest', async request => {
-    requireSameSite(request)
+    if (!isSameSite(request)) throw crossSite()
     requireSafeTransport(request)
   })
 

@@ -18,7 +18,7 @@ import { checkVersion, type IfMatch } from '../preconditions.ts'
 import { parseName } from '../text.ts'
 import { findProject, type ProjectRow } from './queries.ts'
 import type { Erasure } from './erasure.ts'
-import { countKeys, eraseBatch, holdEndingsIn, raiseForDeletion, raiseProjectVersion, setDeleted, setName, type RaisedProject } from './repository.ts'
+import { batchSizes, countKeys, eraseBatch, raiseForDeletion, raiseProjectVersion, setDeleted, setName, type RaisedProject } from './repository.ts'
 import type { CreateProject, EditProject } from './schemas.ts'
 
 export interface ChangedProject { row: ProjectRow, effect: Effect }
@@ -67,13 +67,13 @@ export function createProjectCommands (makeChange: MakeChange, erasure: Pick<Era
         checkVersion(wanted, raised.version - 1)
         const keys = await countKeys(tx, raised.projectId)
         await setDeleted(tx, raised.projectId)
-        await eraseBatch(tx, raised.projectId, { locked: 'wait' })
+        await eraseBatch(tx, raised.projectId, { size: batchSizes.atOnce, locked: 'wait' })
         return {
           value: undefined,
           audit: { action: 'project.delete', projectId: raised.projectId, keyId: null, details: { keys } },
           raised: [own(raised)]
         }
-      }, { first: async tx => { await holdEndingsIn(tx, projectId) } })
+      }, { queues: async () => [{ of: 'project', id: projectId.toLowerCase(), alone: true }] })
       erasure.wake()
     }
   }

@@ -1,6 +1,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Database } from '../db/database.ts'
-import { eraseBatch, findUnerased } from './repository.ts'
+import { codeOf } from '../db/failures.ts'
+import { batchSizes, eraseBatch, findUnerased } from './repository.ts'
 
 export interface ErasureParts {
   database: Database
@@ -32,32 +33,57 @@ export function createErasure ({ database, log, intervalMs = 60_000 }: ErasurePa
   /** @returns how many keys were erased. */
   async function eraseProject (projectId: string): Promise<number> {
     let erased = 0
+    let size = batchSizes.afterwards
     for (let after: string | undefined = ''; after !== undefined && !stopping.signal.aborted;) {
       const from: string = after
-      const batch = await database.transaction(async tx => await eraseBatch(tx, projectId, { after: from, locked: 'skip' }))
-      erased += batch.erased
-      after = batch.last
+      try {
+        const batch = await database.transaction(async tx => await eraseBatch(tx, projectId, { after: from, size, locked: 'skip' }))
+        erased += batch.erased
+        after = batch.last
+      } catch (error) {
+        // Keys with very much in them, or a slow server: fewer at a time.
+        if (size === 1 || !isTooSlow(error)) throw error
+        size = Math.ceil(size / 2)
+      }
     }
     return erased
   }
 
-  /** Until nothing is left, or only what somebody else is writing at this moment: that is for the next time. */
-  async function round (): Promise<void> {
+  /**
+   * Until nothing is left, or only what somebody else is writing at this moment: that is for the next time, as is a project that cannot
+   * be erased. Nobody else's keys stay because of it.
+   */
+  async function round (): Promise<Map<string, unknown>> {
+    const failures = new Map<string, unknown>()
     for (let erased = 1; erased > 0 && !stopping.signal.aborted;) {
       erased = 0
-      for (const projectId of await database.run(findUnerased)) erased += await eraseProject(projectId)
+      let last: string | undefined
+      do {
+        const found = await database.run(async db => await findUnerased(db, last))
+        for (const projectId of found.filter(id => !failures.has(id))) {
+          if (!stopping.signal.aborted) await eraseProject(projectId).then(count => { erased += count }, error => { failures.set(projectId, error) })
+        }
+        last = found.at(-1)
+      } while (last !== undefined && !stopping.signal.aborted)
     }
+    return failures
   }
 
   async function attempt (): Promise<void> {
     try {
-      await round()
+      const [failure] = await round()
+      if (failure !== undefined) return warn({ projectId: failure[0], err: failure[1] })
       if (isFailing) log.info('deleted projects are erased again')
       isFailing = false
     } catch (error) {
-      if (!isFailing) log.warn({ err: error }, 'what is left of deleted projects cannot be erased; it is tried again')
-      isFailing = true
+      warn({ err: error })
     }
+  }
+
+  /** Once, until all goes well again. */
+  function warn (details: object): void {
+    if (!isFailing) log.warn(details, 'what is left of deleted projects cannot be erased; it is tried again')
+    isFailing = true
   }
 
   /** Rounds follow each other; whoever asks during one gets the next. */
@@ -87,3 +113,6 @@ export function createErasure ({ database, log, intervalMs = 60_000 }: ErasurePa
     }
   }
 }
+
+/** The statement's time was up; a lock that somebody holds is another thing. */
+const isTooSlow = (error: unknown) => error instanceof Error && codeOf(error) === '57014'

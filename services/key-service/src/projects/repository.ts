@@ -1,12 +1,11 @@
-import { and, asc, eq, gt, isNull, ne, sql } from 'drizzle-orm'
+import { and, asc, eq, gt, isNotNull, isNull, ne, sql } from 'drizzle-orm'
 import type { Executor } from '../db/database.ts'
-import { allowedHosts, keyLogging, keyScopes, keys, members, policies, projects, roles, secrets, serviceTokens } from '../db/schema.ts'
+import { allowedHosts, keyLogging, keyScopes, keys, members, policies, projects, secrets, serviceTokens } from '../db/schema.ts'
 import { isAmong } from '../keys/columns.ts'
 import { eraseReplays } from '../keys/secrets.ts'
-import { holdMembership } from '../people/member-queries.ts'
 import { replacePolicies } from '../policies/repository.ts'
 import { eraseRoles } from '../roles/repository.ts'
-import { endTokensOfProject, holdEndings } from '../service-tokens/repository.ts'
+import { endTokensOfProject } from '../service-tokens/repository.ts'
 
 /** A project under its new version, whose row this transaction holds. */
 export interface RaisedProject { projectId: string, version: number }
@@ -23,14 +22,9 @@ export async function setName (tx: Executor, projectId: string, name: string): P
   await tx.update(projects).set({ name }).where(eq(projects.id, projectId))
 }
 
-/** Keeps out others who take away rights in this project: to be called before the caller's own right is held. */
-export async function holdEndingsIn (tx: Executor, projectId: string): Promise<void> {
-  await holdMembership(tx, projectId.toLowerCase())
-  await holdEndings(tx)
-}
-
 /**
- * Begins a deletion, in the order of locks (`access/still.ts`): the rights that `setDeleted` takes away, then the project.
+ * Begins a deletion, in the order of locks (`access/still.ts`): the rights that `setDeleted` takes away, then the project. To be alone
+ * with the project (`db/queues.ts`) comes before: its rows alone would be let go by one change only to be held by the next, for ever.
  *
  * FOR UPDATE: whoever changes a key holds the project's row FOR KEY SHARE (`holdProject`), which no other change of the project waits
  * for. So a change of a key comes before the deletion, or finds no project.
@@ -58,8 +52,11 @@ export async function setDeleted (tx: Executor, projectId: string): Promise<void
 /** Not a tombstone. */
 const isKey = ne(keys.status, 'deleted')
 
-/** Keys per transaction. A thousand take 0.06 s: few enough that nobody waits noticeably for their rows. */
-const batchSize = 1000
+/**
+ * Keys per transaction. A thousand take 0.06 s, or, with as many scopes each as there can be, 2 s, which may be too long (`erasure.ts`).
+ * The deletion itself erases fewer: it must not be too slow whatever the keys have.
+ */
+export const batchSizes = { atOnce: 200, afterwards: 1000 }
 
 export interface Batch {
   /** How many keys were erased. */
@@ -69,8 +66,8 @@ export interface Batch {
 }
 
 /**
- * Erases keys of a deleted project, at most a batch: they become tombstones without secrets and settings. With the last key go the
- * roles that keys were bound to.
+ * Erases keys of a deleted project, at most `size`: they become tombstones without secrets and settings. With the last key go the
+ * roles that keys were bound to, and the project counts as erased.
  *
  * No key's version is raised: the project's has been, with `deleted_at` in one transaction. A gateway's record counts only while both
  * of its versions are the current ones, so every record of these keys is stale, and no look-up finds one again; the project's version
@@ -81,13 +78,16 @@ export interface Batch {
  * @param locked keys whose rows somebody else is writing (their last use, what Redis has confirmed): wait for them, or leave them for
  *   another time.
  */
-export async function eraseBatch (tx: Executor, projectId: string, { after = '', locked }: { after?: string, locked: 'wait' | 'skip' }): Promise<Batch> {
+export async function eraseBatch (tx: Executor, projectId: string, { after = '', size, locked }: { after?: string, size: number, locked: 'wait' | 'skip' }): Promise<Batch> {
   const found = await tx.select({ id: keys.id }).from(keys).where(and(eq(keys.projectId, projectId), gt(keys.id, after), isKey))
-    .orderBy(asc(keys.id)).limit(batchSize).for('update', locked === 'skip' ? { skipLocked: true } : {})
+    .orderBy(asc(keys.id)).limit(size).for('update', locked === 'skip' ? { skipLocked: true } : {})
   const ids = found.map(({ id }) => id)
   if (ids.length > 0) await eraseKeys(tx, projectId, ids)
-  if (ids.length === batchSize) return { erased: ids.length, last: ids.at(-1) }
-  if (await countKeys(tx, projectId) === 0) await eraseRoles(tx, projectId)
+  if (ids.length === size) return { erased: ids.length, last: ids.at(-1) }
+  if (await countKeys(tx, projectId) === 0) {
+    await eraseRoles(tx, projectId)
+    await tx.update(projects).set({ erasedAt: sql`now()` }).where(eq(projects.id, projectId))
+  }
   return { erased: ids.length, last: undefined }
 }
 
@@ -97,12 +97,10 @@ async function eraseKeys (tx: Executor, projectId: string, ids: string[]): Promi
   await tx.update(keys).set({ status: 'deleted', roleId: null, loggedForAll: false, loggedForAllUntil: null }).where(and(eq(keys.projectId, projectId), isAmong(keys.id, ids)))
 }
 
-/** Deleted projects of which something is left to erase. */
-export async function findUnerased (db: Executor): Promise<string[]> {
-  // As scalars, asked per deleted project; in the order of the index that has no tombstones.
-  const rows = await db.execute<{ id: string }>(sql`
-    SELECT p.id FROM ${projects} p WHERE p.deleted_at IS NOT NULL AND coalesce(
-      (SELECT true FROM ${keys} k WHERE k.project_id = p.id AND k.status <> 'deleted' ORDER BY k.created_at LIMIT 1),
-      (SELECT true FROM ${roles} r WHERE r.project_id = p.id LIMIT 1), false)`)
+/** Deleted projects of which something may be left to erase; at most a hundred, in the order of their ids, those after `after`. */
+export async function findUnerased (db: Executor, after?: string): Promise<string[]> {
+  const rows = await db.select({ id: projects.id }).from(projects)
+    .where(and(isNotNull(projects.deletedAt), isNull(projects.erasedAt), after === undefined ? undefined : gt(projects.id, after)))
+    .orderBy(asc(projects.id)).limit(100)
   return rows.map(({ id }) => id)
 }

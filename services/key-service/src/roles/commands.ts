@@ -121,7 +121,7 @@ function accept ({ name, description, scopes }: EditRole, knownScopes: KnownScop
 }
 
 function nameTaken (): ProblemError {
-  return conflict('role_name_taken', 'Another role of this project has this name. Choose another one.')
+  return conflict('role_name_taken', 'Another role of this project has this name. Choose another one.', [{ pointer: '/name', message: 'is the name of another role of this project' }])
 }
 
 function roleInUse (keys: number): ProblemError {

@@ -4,14 +4,14 @@ import { sees } from '../access/judge.ts'
 import { ofInstallation, type Permission } from '../access/permissions.ts'
 import { grantable } from '../access/rights.ts'
 import { whileStillAs, type RightfulContext } from '../access/still.ts'
-import { recordAudit } from '../audit/audit-log.ts'
+import { recordAlone, recordAudit } from '../audit/audit-log.ts'
 import type { Database, Executor } from '../db/database.ts'
 import { cannotGrant, conflict, projectNotFound, tokenNotFound, unacceptable } from '../errors.ts'
 import { parseExpiry } from '../keys/expiry.ts'
 import { holdProject } from '../keys/repository.ts'
 import { parseName } from '../text.ts'
 import { holdVisibleToken } from './queries.ts'
-import { endTokens, holdEndings, insertServiceToken, originOf } from './repository.ts'
+import { endTokens, insertServiceToken, originOf, queuesToEnd } from './repository.ts'
 import type { CreateServiceToken, ServiceToken } from './schemas.ts'
 
 /** What whoever makes a token may give to it, for the project that it is for. */
@@ -25,7 +25,11 @@ export function createServiceTokenCommands (database: Database) {
     /** No path names the project here, the body does: it is what the right is judged in. */
     async create (context: RightfulContext, body: CreateServiceToken): Promise<MadeServiceToken> {
       const projectId = body.projectId?.toLowerCase() ?? null
-      if (projectId !== null && !sees(context.basis.caller, projectId)) throw projectNotFound()
+      if (projectId !== null && !sees(context.basis.caller, projectId)) {
+        const refusal = projectNotFound()
+        await recordAlone(database, context, { action: 'permission.refused', projectId: null, keyId: null, details: { permission: context.basis.permission, projectId, permissions: body.permissions, code: refusal.problem.code } })
+        throw refusal
+      }
       return await whileStillAs(database, { ...context, basis: { ...context.basis, projectId } }, async (tx, caller) => {
         if (projectId !== null && await holdProject(tx, projectId) === undefined) throw projectNotFound()
         const maker = await makerOf(tx, caller, projectId)
@@ -46,7 +50,7 @@ export function createServiceTokenCommands (database: Database) {
         if (found.fromFile) throw conflict('token_from_file', `The token "${found.name}" stands in KEYGATE_SERVICE_TOKENS_FILE. Remove it there and start key-service again.`)
         const ended = await endTokens(tx, [tokenId])
         await recordAudit(tx, context, { action: 'token.delete', projectId: found.projectId, keyId: null, details: { tokenId, name: found.name, permissions: found.permissions, endedTokens: ended.filter(id => id !== tokenId) } })
-      }, { first: holdEndings })
+      }, { queues: async tx => await queuesToEnd(tx, tokenId) })
     }
   }
 }

@@ -4,6 +4,7 @@ import type { TokenCaller } from '../access/caller.ts'
 import type { Permission } from '../access/permissions.ts'
 import { grantable, rightsOf } from '../access/rights.ts'
 import type { Executor } from '../db/database.ts'
+import type { Queue } from '../db/queues.ts'
 import { serviceTokens } from '../db/schema.ts'
 
 /** Not yet expired, by the database's clock: every process judges alike. */
@@ -19,14 +20,30 @@ export async function findServiceToken (db: Executor, token: string): Promise<To
   return found === undefined ? undefined : { kind: 'token', ...found, permissions: new Set(found.permissions as Permission[]) }
 }
 
+/** Where a token comes from: the person it rests on, and the token itself with those that made it. Never changes, nor does the project of one that somebody made. */
+export interface Lineage { makerId: string | null, tokens: string[], projectId: string | null }
+
+/** As many ancestors queue with a token (`db/queues.ts`): there are no more in practice, and nobody can fill the server's memory with locks. */
+const longestLineage = 16
+
+export async function findLineage (db: Executor, id: string): Promise<Lineage | undefined> {
+  const [found] = await db.execute<Lineage & Record<string, unknown>>(sql`
+    WITH RECURSIVE line AS (
+      SELECT id, parent_id, 1 AS length FROM ${serviceTokens} WHERE id = ${id}
+      UNION ALL SELECT t.id, t.parent_id, length + 1 FROM ${serviceTokens} t JOIN line ON t.id = line.parent_id WHERE length < ${longestLineage})
+    SELECT maker_id AS "makerId", project_id AS "projectId", (SELECT json_agg(id) FROM line) AS tokens FROM ${serviceTokens} WHERE id = ${id}`)
+  return found
+}
+
 /**
  * What a token may do at this moment; it cannot end before this transaction does. The rights of the person it rests on are held
  * before the token itself: who takes them away ends the tokens afterwards, and finds all of them.
+ *
+ * @param lineage the token's own.
  */
-export async function holdServiceToken (tx: Executor, id: string): Promise<{ permissions: Permission[], projectId: string | null } | undefined> {
-  const { permissions, projectId, makerId } = serviceTokens
-  const [found] = await tx.select({ makerId }).from(serviceTokens).where(eq(serviceTokens.id, id))
-  const rights = typeof found?.makerId === 'string' ? await rightsOf(tx, found.makerId) : null
+export async function holdServiceToken (tx: Executor, id: string, { makerId, projectId: madeFor }: Lineage): Promise<{ permissions: Permission[], projectId: string | null } | undefined> {
+  const { permissions, projectId } = serviceTokens
+  const rights = makerId === null ? null : await rightsOf(tx, makerId, madeFor)
   const [held] = await tx.select({ permissions, projectId }).from(serviceTokens).where(and(eq(serviceTokens.id, id), isLive)).for('share')
   if (held === undefined) return undefined
   const founded = rights === null ? null : grantable(rights, held.projectId)
@@ -39,11 +56,6 @@ export async function originOf (tx: Executor, id: string): Promise<{ makerId: st
   const [found] = await tx.select({ makerId, expiresAt }).from(serviceTokens).where(eq(serviceTokens.id, id))
   if (found === undefined) throw new Error('the token that is held is not there')
   return found
-}
-
-/** Lets those who end tokens come one after the other: two tokens that end each other, or themselves twice, would wait in a circle. */
-export async function holdEndings (tx: Executor): Promise<void> {
-  await tx.execute(sql`SELECT pg_advisory_xact_lock(hashtextextended('service-tokens', 0))`)
 }
 
 export interface NewServiceToken {
@@ -83,6 +95,21 @@ export async function endTokensOfProject (tx: Executor, projectId: string): Prom
 }
 
 /**
+ * Who ends a token is alone with it. With those that it came from it keeps still, so that none of them takes it along meanwhile, and
+ * so does its project.
+ */
+export async function queuesToEnd (db: Executor, id: string): Promise<Queue[]> {
+  const lineage = await findLineage(db, id)
+  if (lineage === undefined) return []
+  const { tokens, makerId, projectId } = lineage
+  return [
+    ...tokens.map((token): Queue => ({ of: 'token', id: token, alone: token === id })),
+    ...makerId === null ? [] : [{ of: 'person', id: makerId, alone: false } satisfies Queue],
+    ...projectId === null ? [] : [{ of: 'project', id: projectId, alone: false } satisfies Queue]
+  ]
+}
+
+/**
  * What a token made ends with it; one that is being made at this moment too, by the foreign key.
  *
  * @returns the ids of all that ended, for the audit trail.
@@ -90,8 +117,11 @@ export async function endTokensOfProject (tx: Executor, projectId: string): Prom
 export async function endTokens (tx: Executor, ids: string[]): Promise<string[]> {
   if (ids.length === 0) return []
   const made = await descendantsOf(tx, ids)
+  const ending = [...new Set([...ids, ...made.map(({ id }) => id)])]
+  // In one order, as whoever deletes their project locks them; the cascade has its own.
+  await tx.select({ id: serviceTokens.id }).from(serviceTokens).where(inArray(serviceTokens.id, ending)).orderBy(serviceTokens.id).for('update')
   await tx.delete(serviceTokens).where(inArray(serviceTokens.id, ids))
-  return [...new Set([...ids, ...made.map(({ id }) => id)])]
+  return ending
 }
 
 export interface Descendant extends Record<string, unknown> { id: string, permissions: Permission[], projectId: string | null }
