@@ -48,10 +48,11 @@ export interface House {
 /** The whole house with real parts, in a folder of its own, with a project to work in. */
 export async function openHouse (options: Partial<StackOptions> = {}): Promise<House> {
   const dir = mkdtempSync(join(realpathSync(tmpdir()), 'keygate-house-'))
-  // A busy machine is not a silent Redis: the deadline is long where a test does not say otherwise.
+  // A busy machine is not a silent Redis, nor a silent key-service: the deadlines are long where a test does not say otherwise.
   const patient = { KEYGATE_REDIS_TIMEOUT_MS: '5000' }
+  const patientGateway = { ...patient, KEYGATE_VERIFY_TIMEOUT_MS: '5000' }
   const { gateway, keyService } = options.env ?? {}
-  const env = { ...options.env, keyService: { ...patient, KEYGATE_DATABASE_TIMEOUT_MS: '20000', KEYGATE_REQUESTS_LIMIT: '100000', ...keyService }, gateway: (index: number) => ({ ...patient, ...(typeof gateway === 'function' ? gateway(index) : gateway) }) }
+  const env = { ...options.env, keyService: { ...patient, KEYGATE_DATABASE_TIMEOUT_MS: '20000', KEYGATE_REQUESTS_LIMIT: '100000', ...keyService }, gateway: (index: number) => ({ ...patientGateway, ...(typeof gateway === 'function' ? gateway(index) : gateway) }) }
   const stack = await startStack({ dir, ephemeral: true, logDir: join(dir, 'logs'), ...options, env })
   const admin = createKeyServiceClient(stack.keyService.url, stack.tokens.operator)
   const { id: projectId } = await admin.send<{ id: string }>('POST', '/v1/projects', { name: 'House' })

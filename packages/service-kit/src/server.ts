@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import Fastify, { LogController, type FastifyInstance, type FastifyHttpOptions } from 'fastify'
-import { buildSerializer, createValidator } from './compilers.ts'
+import { createValidator } from './compilers.ts'
 import { loggerOptions } from './logger.ts'
 import { ProblemError, answerClientError, answerConnect, answerFrameworkError } from './problem.ts'
 import { watchRequests } from './request-end.ts'
@@ -44,7 +44,6 @@ export function createServer (options: ServerOptions): FastifyInstance {
       answerFrameworkError(error, request, reply)
     },
     clientErrorHandler: answerClientError,
-    schemaController: { compilersFactory: { buildSerializer } },
     ...options.fastify
   })
   app.setValidatorCompiler(createValidator())
