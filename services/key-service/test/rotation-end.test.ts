@@ -67,6 +67,16 @@ test('a grace ends with the key', async t => {
     }
   })
 
+  await t.test('a grace is exactly as long as it was asked for, wherever in a millisecond it begins', async t => {
+    const key = await newKey(null)
+    const lengths = new Set<number>()
+    for (let i = 0; i < 100; i++) {
+      const { rotation } = await key.rotate(1800)
+      lengths.add(Date.parse(rotation.until) - Date.parse(rotation.startedAt))
+    }
+    t.same([...lengths], [1_800_000])
+  })
+
   await t.test('an expiry that comes earlier during a rotation cuts the row, and so it is told', async t => {
     for (const expiresAt of [latest, null]) {
       const key = await newKey(expiresAt)

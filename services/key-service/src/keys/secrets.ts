@@ -51,8 +51,14 @@ async function store (tx: Executor, { projectId, keyId, sealed }: SecretOwner, {
 
 const expiryOf = ({ projectId, keyId }: KeyAddress) => sql`(SELECT expires_at FROM ${keys} k WHERE k.project_id = ${projectId} AND k.id = ${keyId})`
 
-/** When a grace that begins now ends: never after the key. By the clock of this moment, not of the transaction's start, which may have waited for another rotation. */
-const endOfGrace = (key: KeyAddress, seconds: number) => sql`least(clock_timestamp() + make_interval(secs => ${seconds}), ${expiryOf(key)})`
+/**
+ * The moment of a statement: one and the same wherever the statement names it, so that a grace is as long as it was asked for. The
+ * transaction's own start would be too early, since it may have waited for another rotation before it came here.
+ */
+const moment = sql`statement_timestamp()`
+
+/** When a grace that begins now ends: never after the key. */
+const endOfGrace = (key: KeyAddress, seconds: number) => sql`least(${moment} + make_interval(secs => ${seconds}), ${expiryOf(key)})`
 
 /**
  * Makes room for a new secret: an older one that is still retiring ends at once, the current one retires for the grace, which is cut
@@ -62,7 +68,7 @@ const endOfGrace = (key: KeyAddress, seconds: number) => sql`least(clock_timesta
 export async function retireSecret (tx: Executor, key: KeyAddress, gracePeriodSeconds: number): Promise<void> {
   await endRetiring(tx, key)
   if (gracePeriodSeconds > 0) {
-    await tx.update(secrets).set({ state: 'retiring', notAfter: endOfGrace(key, gracePeriodSeconds), retiredAt: sql`clock_timestamp()` })
+    await tx.update(secrets).set({ state: 'retiring', notAfter: endOfGrace(key, gracePeriodSeconds), retiredAt: moment })
       .where(and(secretsOf(key), eq(secrets.state, 'current')))
     await tx.delete(secrets).where(and(secretsOf(key), sql`${secrets.notAfter} <= clock_timestamp()`))
     await eraseReplays(tx, key)
