@@ -15,8 +15,8 @@ export const health = fp<HealthOptions>(async (app, { checks, helpers = {} }) =>
       await check().then(() => ({ name, ok: true }), () => ({ name, ok: false }))))
     const degraded = await Promise.all(Object.entries(helpers).map(async ([name, check]) =>
       await check().then(() => `[+]${name} ok\n`, () => `[~]${name} degraded\n`)))
-    const ready = results.every(result => result.ok)
+    const ready = !app.isDraining && results.every(result => result.ok)
     const lines = results.map(result => `[${result.ok ? '+' : '-'}]${result.name} ${result.ok ? 'ok' : 'failed'}\n`).join('') + degraded.join('')
-    return await reply.code(ready ? 200 : 503).type('text/plain').send(`${lines}${ready ? 'ready' : 'not ready'}\n`)
+    return await reply.code(ready ? 200 : 503).type('text/plain').send(`${lines}${app.isDraining ? 'draining: ' : ''}${ready ? 'ready' : 'not ready'}\n`)
   })
 }, { name: 'health' })

@@ -1,4 +1,4 @@
-import { STATUS_CODES } from 'node:http'
+import { STATUS_CODES, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
@@ -99,9 +99,22 @@ const parserFaults: Record<string, { status: number, detail: string }> = {
   ERR_HTTP_REQUEST_TIMEOUT: { status: 408, detail: 'The request did not arrive in time.' }
 }
 
-/** For Fastify's `clientErrorHandler`: bytes that are not HTTP have no request to answer, so the answer is written by hand. */
+/**
+ * For Fastify's `clientErrorHandler`: bytes that are not HTTP have no request to answer, so the answer is written by hand. Behind a whole
+ * request they wait until that has its answer, since answers go in order; into one that has begun nothing is written.
+ */
 export function answerClientError (error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET' || socket.destroyed) return
+  const answer = (socket as Socket & { _httpMessage?: ServerResponse | null })._httpMessage // as Node's own handler asks
+  if (answer?.req.complete === true) {
+    answer.once('finish', () => { setImmediate(answerClientError, error, socket) })
+    return
+  }
+  if (answer?.headersSent === true) {
+    if (answer.writableEnded) socket.destroySoon()
+    else socket.destroy()
+    return
+  }
   const { status, detail } = parserFaults[error.code ?? ''] ?? { status: 400, detail: 'This is not a well-formed HTTP request.' }
   answerByHand(socket, { status, code: 'malformed_request', detail })
 }
