@@ -6,9 +6,14 @@ import { defineScript } from './script.ts'
  * KEYS: [versions hash, prefix of the admission counters,] one log per policy. All lie in one slot.
  * ARGV: 1 now in microseconds ('' = the server's clock; set only in tests), 2 cost, 3 not-after in ms ('' = none),
  *       4 a fresh incarnation ('' = no versions, then KEYS holds logs alone), 5 fence ('' = none), 6 key id, 7 key version,
- *       8 project version, 9 boot id of the gateway; then per policy: 's' or 'f', window in microseconds, limit.
- * Reply: {code, ...}: 1 admitted / 0 limited, now in microseconds, then per policy remaining, reset ms, retry ms (-1: never,
- *        0: not denied); 2 stale, incarnation, key version, project version (-1: not there); 3 expired, now in microseconds.
+ *       8 project version, 9 boot id of the gateway, 10 how many such requests there are; then per policy: 's' or 'f', window in
+ *       microseconds, limit.
+ * Reply: {code, ...}: 1 all admitted / 0 some or all limited, now in microseconds, how many were admitted, then per policy remaining
+ *        after them, reset ms, retry ms of those that were limited (-1: never, 0: not denied); 2 stale, incarnation, key version,
+ *        project version (-1: not there); 3 expired, now in microseconds.
+ *
+ * Several requests of one key that come at once are one call: the first so many as fit are admitted, as if each had been alone, one
+ * behind the other at the same moment.
  *
  * A clock that stepped back by a window or less is held at the log's last entry, and all waits are told from the real clock, so
  * that they suffice; until it has caught up they may be longer than the window, never longer than two. After a longer step the
@@ -56,12 +61,13 @@ end
 
 -- Phase 1 judges every policy and changes nothing, except that a log from the future is re-dated: also by a request that is
 -- denied or only looks, because a log that kept its dates would stand still.
-local admits, plans, reply = true, {}, {1, time}
+local asked = tonumber(ARGV[10])
+local admitted, plans, reply = asked, {}, {1, time}
 for i = first, #KEYS do
-  local a = 10 + (i - first) * 3
+  local a = 11 + (i - first) * 3
   local log, w, limit, now = KEYS[i], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), time
   local plan = {log = log, w = w, fixed = ARGV[a] == 'f'}
-  local used, oldest, base, retry = 0, nil, 0, 0
+  local used, oldest, base = 0, nil, 0
   if plan.fixed then
     local state = redis.call('GET', log)
     if state then
@@ -111,27 +117,39 @@ for i = first, #KEYS do
     end
   end
   plan.now, plan.used, plan.oldest, plan.base = now, used, oldest, base
-  if cost > 0 and used + cost > limit then
-    admits = false
-    retry = -1
-    if cost <= limit then
-      local leaves = oldest -- of a fixed window all leave together
-      local need = used + cost - limit -- so many must age out first
-      if not plan.fixed and need > 1 then leaves = tonumber(redis.call('LINDEX', log, base + need - 1)) end
-      retry = ceil((leaves + w - time) / 1000)
-    end
-  end
-  plan.limit, plan.retry = limit, retry
+  plan.limit = limit
+  if cost > 0 then admitted = math.max(math.min(admitted, floor((limit - used) / cost)), 0) end
   plans[#plans + 1] = plan
 end
 
--- Phase 2 charges all, and only if all admit.
+-- When those that are limited may come again: the log as it is, with what is about to be charged behind it.
+if admitted < asked then
+  for i = 1, #plans do
+    local p = plans[i]
+    local used = p.used + admitted * cost
+    if used + cost > p.limit then
+      p.retry = -1
+      if cost <= p.limit then
+        local leaves = p.oldest or p.now -- of a fixed window all leave together
+        local need = used + cost - p.limit -- so many must age out first
+        if not p.fixed and need > 1 then
+          leaves = need > p.used and p.now or tonumber(redis.call('LINDEX', p.log, p.base + need - 1))
+        end
+        p.retry = ceil((leaves + p.w - time) / 1000)
+      end
+    end
+  end
+end
+
+-- Phase 2 charges all, and only what all admit.
+local charge = admitted * cost
+reply[3] = admitted
 for i = 1, #plans do
   local p = plans[i]
-  if admits and cost > 0 then
+  if charge > 0 then
     if p.fixed then
       if p.used == 0 then p.oldest = p.now end
-      p.used = p.used + cost
+      p.used = p.used + charge
       redis.call('SET', p.log, text(p.oldest) .. ' ' .. text(p.used), 'PX', ceil((p.now + p.w - time) / 1000))
     else
       if p.used == 0 then
@@ -140,25 +158,25 @@ for i = 1, #plans do
       elseif p.base == 1 then redis.call('LPOP', p.log)
       elseif p.base > 1 then redis.call('LTRIM', p.log, p.base, -1) end
       local stamp = text(p.now)
-      if cost == 1 then redis.call('RPUSH', p.log, stamp)
+      if charge == 1 then redis.call('RPUSH', p.log, stamp)
       else
         local stamps = {}
-        for j = 1, cost do stamps[j] = stamp end
+        for j = 1, charge do stamps[j] = stamp end
         append(p.log, stamps)
       end
       redis.call('PEXPIRE', p.log, ceil((p.now + p.w - time) / 1000))
-      p.used = p.used + cost
+      p.used = p.used + charge
     end
   end
   reply[#reply + 1] = math.max(p.limit - p.used, 0)
   reply[#reply + 1] = ceil(((p.oldest or time) + p.w - time) / 1000)
-  reply[#reply + 1] = p.retry
+  reply[#reply + 1] = p.retry or 0
 end
-if not admits then reply[1] = 0 return reply end
+if admitted < asked then reply[1] = 0 end
 
-if versioned and cost > 0 then -- the left side of the usage balance, booked in the minute of this clock
+if versioned and charge > 0 then -- the left side of the usage balance, booked in the minute of this clock
   local counter = KEYS[2] .. ':' .. text(floor(time / 60000000))
-  if redis.call('HINCRBY', counter, ARGV[9], 1) == 1 then redis.call('EXPIRE', counter, 172800) end
+  if redis.call('HINCRBY', counter, ARGV[9], admitted) == admitted then redis.call('EXPIRE', counter, 172800) end
 end
 return reply
 `)

@@ -24,7 +24,7 @@ export async function beat (connection: RedisConnection, name: string, countsMs 
 
 export interface HeartbeatOptions {
   connection: RedisConnection
-  /** This replica's own random name. */
+  /** This replica's own random name; '' only looks, until `announce` gives one. */
   name: string
   /** How many replicas there are, if the operator says so; else those that are seen are counted. */
   replicas?: number | undefined
@@ -41,14 +41,20 @@ export interface HeartbeatOptions {
 export class Heartbeat {
   readonly #options: HeartbeatOptions
   readonly #timer: NodeJS.Timeout
+  readonly #tick: () => void
+  #name: string
+  #hasLeft = false
+  #beating: Promise<void> = Promise.resolve()
   #seen: { atMs: number, replicas: number }[] = []
 
   constructor (options: HeartbeatOptions) {
     this.#options = options
+    this.#name = options.name
     const countsMs = options.countsMs ?? 60_000
-    const tick = (): void => {
+    const tick = this.#tick = (): void => {
+      if (this.#hasLeft) return
       const atMs = performance.now()
-      beat(options.connection, options.name, countsMs).then(replicas => {
+      this.#beating = beat(options.connection, this.#name, countsMs).then(replicas => {
         this.#seen = [...this.#seen.filter(seen => atMs - seen.atMs < countsMs && seen.replicas > replicas), { atMs, replicas }]
       }, () => {})
     }
@@ -62,7 +68,23 @@ export class Heartbeat {
 
   get replicas (): number { return this.#options.replicas ?? this.#most() }
 
+  /** From now on it is counted: its requests are taken. */
+  announce (name: string): void {
+    if (this.#hasLeft) return
+    this.#name = name
+    this.#tick()
+  }
+
   stop (): void { clearInterval(this.#timer) }
+
+  /** Stops, and is not counted any more, if Redis can be told; else not after a minute. */
+  async leave (): Promise<void> {
+    this.stop()
+    this.#hasLeft = true
+    await this.#beating // one that is under way would undo it
+    const name = this.#name
+    if (name !== '') await this.#options.connection.call(async client => await client.zrem(gatewaysKey, name)).catch(() => {})
+  }
 
   #most (): number { return Math.max(1, ...this.#seen.map(seen => seen.replicas)) }
 }

@@ -16,9 +16,9 @@ export function defineScript (text: string): Script {
  * A script that is not known has not run, so the second attempt repeats no charge. `stillValid` is asked again before it,
  * in the same turn as the write: the connection may be another one by then.
  */
-export async function runScript (connection: RedisConnection, script: Script, keys: string[], args: Argument[], stillValid: () => boolean = () => true): Promise<unknown> {
-  if (!stillValid()) return undefined
-  return await connection.call(client => client.evalsha(script.sha, keys.length, ...keys, ...args).catch((error: Error) => {
+export function runScript (connection: RedisConnection, script: Script, keys: string[], args: Argument[], stillValid: () => boolean = () => true): Promise<unknown> {
+  if (!stillValid()) return Promise.resolve(undefined)
+  return connection.call(client => client.evalsha(script.sha, keys.length, ...keys, ...args).catch((error: Error) => {
     if (!error.message.startsWith('NOSCRIPT')) throw error
     return stillValid() ? client.eval(script.text, keys.length, ...keys, ...args) : undefined
   }))

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { createServer, type AddressInfo, type Socket } from 'node:net'
 import { startRedis, startTcpProxy } from '@keygate/local'
 import rateLimit from '@fastify/rate-limit'
 import Fastify from 'fastify'
@@ -43,11 +44,43 @@ t.test('a blocked event loop is not a slow Redis: a reply that has arrived count
   const connection = connectRedis(redis.url)
   t.teardown(async () => { await connection.close(); await redis.stop() })
   await ready(connection)
-  const reply = connection.call(async client => await client.ping())
-  await new Promise(resolve => { setImmediate(resolve) }) // the command is on its way
-  const until = performance.now() + 250
-  while (performance.now() < until); // longer than the deadline
-  t.equal(await reply, 'PONG')
+  const { generation } = connection
+  for (const blockedMs of [250, 1500]) { // longer than the deadline, and than a connection may be silent
+    const reply = connection.call(async client => await client.ping())
+    await new Promise(resolve => { setImmediate(resolve) }) // the command is on its way
+    const until = performance.now() + blockedMs
+    while (performance.now() < until);
+    t.equal(await reply, 'PONG', `${blockedMs} ms`)
+  }
+  t.equal(connection.generation, generation, 'and the connection is the same')
+})
+
+t.test('a connection that only looks open is dropped: in the handshake, and when nothing comes', async t => {
+  const silent = createServer(() => {})
+  silent.listen(0, '127.0.0.1')
+  await once(silent, 'listening')
+  const toNobody = connectRedis(`redis://127.0.0.1:${(silent.address() as AddressInfo).port}`)
+  t.teardown(async () => { await toNobody.close(); silent.close() })
+  const [first] = await once(silent, 'connection') as [Socket]
+  await once(first.resume().on('error', () => {}), 'close')
+  t.pass('the first attempt')
+  const [second] = await once(silent, 'connection') as [Socket]
+  await once(second.resume().on('error', () => {}), 'close')
+  t.pass('and the second')
+
+  const redis = await startRedis()
+  const proxy = await startTcpProxy(redis.port)
+  const connection = connectRedis(`redis://127.0.0.1:${proxy.port}`)
+  t.teardown(async () => { await connection.close(); await proxy.stop(); await redis.stop() })
+  await ready(connection)
+  t.equal(await connection.call(async client => await client.ping()), 'PONG')
+  const { generation } = connection
+  proxy.pause('down')
+  const again = once(connection, 'ready')
+  while (connection.generation === generation) await connection.call(async client => await client.ping()).catch(() => {})
+  proxy.resume()
+  await again
+  t.equal(await connection.call(async client => await client.ping()), 'PONG')
 })
 
 t.test('any Fastify app shares the window through @fastify/rate-limit and our store', async t => {

@@ -124,6 +124,16 @@ t.test('B1-03: a connection that looks open and is dead is dropped, and others a
   t.pass('a new connection, before anything has healed')
 })
 
+t.test('B1-03: it is dropped although replies came just before it died, and nobody asks again', async t => {
+  const { replicas: [replica], proxy, subject } = await stageOf(t, { proxied: true, replicas: 1 })
+  t.equal((await replica?.ask(subject))?.by, 'redis')
+  const again = proxy?.once('connection')
+  proxy?.swallow('both').catch(() => {})
+  t.equal((await replica?.ask(subject))?.by, 'alone')
+  await again
+  t.pass('a new connection')
+})
+
 t.test('B1-04: FLUSHALL and SCRIPT FLUSH in the middle of a window: counters begin anew, and nothing else happens', async t => {
   const stage = await stageOf(t)
   const { replicas, policy, subject } = stage

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { startRedis } from '@keygate/local'
 import t from 'tap'
-import { Breaker, Heartbeat, Limiter, MemoryStore, RedisStore, StoreUnavailableError, beat, connectRedis, shareOf, type BreakerOptions, type DecideOutcome, type DecideRequest, type LimitedBy, type Policy, type RedisConnection } from '../src/index.ts'
+import { Breaker, Heartbeat, Limiter, MemoryStore, RedisStore, StoreUnavailableError, beat, connectRedis, gatewaysKey, shareOf, type BreakerOptions, type DecideOutcome, type DecideRequest, type LimitedBy, type Policy, type RedisConnection } from '../src/index.ts'
 import { connected, fixed, limitedBy, sliding } from './harness.ts'
 
 const breakerAt = (options: BreakerOptions = {}) => {
@@ -255,6 +255,13 @@ t.test('Heartbeat: everyone sees how many there are; one that stops is forgotten
   c.heartbeat.stop()
   await until(() => a.heartbeat.replicas === 2 && b.heartbeat.replicas === 2)
   t.pass('the one that stopped is forgotten')
+
+  b.heartbeat.announce('b2')
+  const left = b.heartbeat.leave() // with a beat under way
+  b.heartbeat.announce('b3')
+  await left
+  t.equal(await a.connection.client.zscore(gatewaysKey, 'b2'), null, 'one that leaves is forgotten at once')
+  t.equal(await a.connection.client.zscore(gatewaysKey, 'b3'), null)
 })
 
 t.test('a loop that is blocked for 150 ms is not a slow Redis: decided by Redis, and the breaker stays closed', async t => {
