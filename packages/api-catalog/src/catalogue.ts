@@ -42,6 +42,18 @@ export interface Operation {
   policies: Policy[]
 }
 
+/** How pages of other origins may call an API, answered by the gateway itself (Fetch Standard, CORS protocol). */
+export interface Cors {
+  /** As a browser writes them, `https://app.example.org`; or `*` alone. */
+  origins: string[]
+  /** Request headers that a page may send beside those of our keys and `Content-Type`. */
+  headers: string[]
+  /** Answer headers that a page may read beside the gateway's own. */
+  exposedHeaders: string[]
+  /** How long a browser may remember the answer to a preflight. */
+  maxAgeSeconds: number
+}
+
 export interface Api {
   name: string
   /** Begins with `/`, does not end with one; empty for an API at the root. `prefix + operation.path` is the public path. */
@@ -49,6 +61,8 @@ export interface Api {
   publicUrl: string | null
   /** Without trailing slash: `upstream + operation.path` is what is called. */
   upstream: string
+  /** Where it says so, for faults that only a gateway can find: `apis.yaml:5 apis[0].upstream`. */
+  upstreamPlace: string
   /** The path parameter that must be the key's project. */
   projectParameter: string | null
   /** All that its operations name, sorted. */
@@ -57,13 +71,15 @@ export interface Api {
   optInScopes: string[]
   unlisted: 'deny' | 'forward'
   otherSchemes: 'refuse' | 'forward'
+  /** `forward`: the upstream answers preflights, and says itself who may read its answers. */
+  cors: 'forward' | Cors
   policies: Policy[]
   anonymousPolicies: Policy[]
   /** Every carrier of our keys that some operation offers, `basic` first. */
   carriers: Carrier[]
   /** In the document's order. */
   operations: Operation[]
-  /** The parsed OpenAPI document, references as written. */
+  /** The OpenAPI document as one file, made for `publishedDocument`: Path Items in their places, no servers, webhooks and callbacks. */
   document: object
 }
 

@@ -1,3 +1,4 @@
+import { bundle } from './bundle.ts'
 import { quote, type Faults } from './fault.ts'
 import { isReference, References } from './references.ts'
 import { child, isObject, items, members, readSource, type Located } from './source.ts'
@@ -6,6 +7,8 @@ import { validate } from './validation.ts'
 /** The part of an OpenAPI document that decides about requests, with its references followed. */
 export interface OpenApiDocument {
   root: Located
+  /** The document as one: nothing in it is in another file. */
+  whole: object
   /** Method, path and body of each operation, in the document's order. */
   listed: ListedOperation[]
   /** `components.securitySchemes`, by name. */
@@ -50,7 +53,7 @@ export async function openDocument (location: string, namedBy: Located, faults: 
     paths[template] = value
   }
   await validate(root, { paths, securitySchemes: Object.fromEntries([...schemes].map(([name, at]) => [name, at.value])) }, faults)
-  return { root, listed, schemes }
+  return { root, listed, schemes, whole: await bundle(root, references, faults) }
 }
 
 function isOpenApi (root: Located, faults: Faults): boolean {

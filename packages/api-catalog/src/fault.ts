@@ -23,6 +23,12 @@ export class Faults {
     const fault = `${at.source.place(at.path)}: ${text}`
     if (!this.list.includes(fault)) this.list.push(fault)
   }
+
+  /** Only the first of a place: what hundreds of operations inherit is one fault. */
+  addFirst (at: Located, text: string): void {
+    const place = `${at.source.place(at.path)}: `
+    if (!this.list.some(fault => fault.startsWith(place))) this.list.push(place + text)
+  }
 }
 
 /** How a wrong value is quoted in a fault: as written, cut when long. */

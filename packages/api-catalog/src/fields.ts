@@ -47,6 +47,10 @@ export function readPrefix (at: Located, faults: Faults): string | undefined {
     faults.add(at, 'begins with /.keygate, which the gateway keeps for itself. Take another.')
     return undefined
   }
+  if (prefix === '/livez' || prefix === '/readyz') {
+    faults.add(at, `is ${prefix}, where the gateway tells of its health. Take another.`)
+    return undefined
+  }
   return prefix
 }
 

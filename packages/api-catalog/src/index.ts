@@ -1,4 +1,6 @@
-export type { Api, Carrier, Catalogue, Operation, Policy, Requirement } from './catalogue.ts'
+export type { Cors, Api, Carrier, Catalogue, Operation, Policy, Requirement } from './catalogue.ts'
 export { CatalogueError } from './fault.ts'
 export { loadCatalogue, type LoadOptions } from './load.ts'
 export { parsePolicies } from './policies.ts'
+export { printRoutes, whoMayCall } from './print-routes.ts'
+export { publicAddress, publishedDocument, type PublishedOperation, type PublishedPolicy } from './publish.ts'

@@ -43,23 +43,25 @@ async function readApi (settings: ApiSettings, options: LoadOptions): Promise<{ 
   const operations = readOperations(settings, document, faults)
   const scopes = [...new Set(operations.flatMap(operation => operation.scopes))].sort()
   checkNames(settings, document, scopes, faults)
-  const { publicUrl, projectParameter, unlisted, otherSchemes, policies, anonymousPolicies } = settings
+  const { publicUrl, projectParameter, unlisted, otherSchemes, cors, policies, anonymousPolicies } = settings
   const api = {
     // An API without these has a fault, so the table is never handed out with the empty texts.
     name: name ?? '',
     prefix: prefix ?? '',
     publicUrl,
     upstream: upstream ?? '',
+    upstreamPlace: settings.at.source.place([...settings.at.path, 'upstream']),
     projectParameter,
     scopes,
     optInScopes: [...new Set(settings.optInScopes.map(({ value }) => String(value)))],
     unlisted,
     otherSchemes,
+    cors,
     policies,
     anonymousPolicies,
     carriers: carriersOf(operations),
     operations,
-    document: document.root.value as object
+    document: document.whole
   }
   return { api, faults }
 }

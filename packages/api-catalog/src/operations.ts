@@ -1,6 +1,7 @@
 import type { Operation } from './catalogue.ts'
 import type { ListedOperation, OpenApiDocument } from './document.ts'
 import { quote, suggest, type Faults } from './fault.ts'
+import { ownPaths } from './overlaps.ts'
 import { scopesOf } from './scopes.ts'
 import { securityOf } from './security.ts'
 import type { ApiSettings } from './settings.ts'
@@ -11,12 +12,13 @@ import { faultsOfTemplate, parametersOf, shapeOf } from './templates.ts'
 export function readOperations (settings: ApiSettings, document: OpenApiDocument, faults: Faults): Operation[] {
   const operations = document.listed.map((listed): Operation => {
     checkPath(listed, settings.projectParameter, faults)
+    refuseReserved(listed, settings, faults)
     const id = child(listed.at, 'operationId').value
     return {
       id: typeof id === 'string' && id.trim() !== '' ? id : nameOf(listed),
       method: listed.method,
       path: listed.template,
-      ...securityOf(listed.at, document.root, document.schemes, faults),
+      ...securityOf(listed, document, faults),
       scopes: scopesOf(listed, settings.scopes, faults),
       policies: []
     }
@@ -44,6 +46,16 @@ function checkPath ({ template, at, parameters, pathItem }: ListedOperation, pro
     if (projectParameter !== null && name !== projectParameter && plain(name) === plain(projectParameter)) {
       faults.add(pathItem, `spells the project's parameter ${quote(name)}, not ${quote(projectParameter)}. Spell it alike, or it would be open to every project.`)
     }
+  }
+}
+
+/** What the gateway answers itself would hide an operation there, or the other way round. */
+function refuseReserved ({ method, template, at, pathItem }: ListedOperation, { prefix = '' }: ApiSettings, faults: Faults): void {
+  const path = shapeOf(prefix + template)
+  if (path === '/livez' || path === '/readyz' || path === '/.keygate' || path.startsWith('/.keygate/')) {
+    faults.add(pathItem, `${quote(path)} is the gateway's own. Give the API another prefix, or the path another name.`)
+  } else if (ownPaths.some(own => path === prefix + own) && (method === 'GET' || method === 'HEAD')) {
+    faults.add(at, `${quote(path)} is where the gateway publishes what it enforces. Give the path another name, or leave it out of the document.`)
   }
 }
 

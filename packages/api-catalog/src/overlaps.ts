@@ -5,7 +5,7 @@ import { child } from './source.ts'
 import { canReach } from './templates.ts'
 
 /** What the gateway itself answers below each prefix. */
-const ownPaths = ['/openapi.json', '/docs']
+export const ownPaths: readonly string[] = ['/openapi.json', '/docs']
 
 /**
  * Every request must belong to one API.

@@ -24,7 +24,7 @@ export class References {
     let current = at
     while (isReference(current.value)) {
       const reference = child(current, '$ref')
-      const place = current.source.place(current.path)
+      const place = keyOf(current)
       if (seen.has(place)) {
         this.#faults.add(reference, `${quote(reference.value)} leads back to itself. Break the circle.`)
         return undefined
@@ -35,6 +35,17 @@ export class References {
       current = target
     }
     return current
+  }
+
+  /** What a single reference names, which may be a reference again. Undefined after a fault. */
+  async target (at: Located): Promise<Located | undefined> {
+    const reference = child(at, '$ref')
+    return await this.#target(reference, String(reference.value), new Set([keyOf(at)]))
+  }
+
+  /** What a text like that of a `$ref` names, written in another field. */
+  async named (at: Located): Promise<Located | undefined> {
+    return await this.#target(at, String(at.value), new Set())
   }
 
   async #target (at: Located, reference: string, seen: Set<string>): Promise<Located | undefined> {
@@ -77,6 +88,11 @@ export class References {
     if (reading.unread !== null) this.#faults.add(at, `${quote(reference)} ${reading.unread}`)
     return reading.root
   }
+}
+
+/** Where something is written, to tell it from others. To find out its line is costly, and only a fault needs that. */
+function keyOf ({ source, path }: Located): string {
+  return `${source.name} ${JSON.stringify(path)}`
 }
 
 /** True for a Reference Object of OpenAPI. */

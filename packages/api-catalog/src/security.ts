@@ -1,4 +1,5 @@
 import type { Carrier, Operation, Requirement } from './catalogue.ts'
+import type { ListedOperation, OpenApiDocument } from './document.ts'
 import { quote, suggest, type Faults } from './fault.ts'
 import { child, isObject, items, members, type Located } from './source.ts'
 
@@ -23,8 +24,9 @@ const reservedHeaders = new Set(['authorization', 'proxy-authorization', 'cookie
  *
  * Where neither says anything the operation is `other`, not `public`: an API is not opened by an omission.
  */
-export function securityOf (operation: Located, root: Located, schemes: ReadonlyMap<string, Located>, faults: Faults): Security {
-  const own = child(operation, 'security')
+export function securityOf ({ at, method, template }: ListedOperation, { root, schemes }: OpenApiDocument, faults: Faults): Security {
+  const name = `${method} ${template}`
+  const own = child(at, 'security')
   const effective = own.value === undefined ? child(root, 'security') : own
   const alternatives = items(effective)
   const requirements: Requirement[] = []
@@ -35,7 +37,7 @@ export function securityOf (operation: Located, root: Located, schemes: Readonly
     const parts = members(alternative).map(([name, at]) => ({ name, scheme: readScheme(name, at, schemes, faults) }))
     if (parts.length === 0) anonymous = true
     if (parts.length === 1 && parts[0]?.scheme.kind === 'bearer') offersBearer = true
-    const requirement = joinParts(alternative, parts, faults)
+    const requirement = joinParts(alternative, parts, name, faults)
     if (requirement !== undefined) requirements.push(requirement)
   }
   return { access: requirements.length > 0 ? 'key' : anonymous ? 'public' : 'other', anonymous, offersBearer, requirements }
@@ -50,7 +52,7 @@ export function carriersOf (operations: readonly Operation[]): Carrier[] {
 }
 
 /** All parts of one alternative must be met at once, so it is ours only if one request can meet them. */
-function joinParts (alternative: Located, parts: Array<{ name: string, scheme: Scheme }>, faults: Faults): Requirement | undefined {
+function joinParts (alternative: Located, parts: Array<{ name: string, scheme: Scheme }>, operation: string, faults: Faults): Requirement | undefined {
   const carriers = parts.flatMap(({ scheme }) => scheme.kind === 'carrier' ? [scheme.carrier] : [])
   const others = parts.filter(({ scheme }) => scheme.kind !== 'carrier')
   const [carrier, second] = carriers
@@ -64,6 +66,12 @@ function joinParts (alternative: Located, parts: Array<{ name: string, scheme: S
   const alsoAuthorization = alsoBearer || others.some(({ scheme }) => scheme.kind === 'other' && scheme.authorization)
   if (carrier.kind === 'basic' && alsoAuthorization) {
     faults.add(alternative, `asks for ${names} together, and both travel in Authorization (RFC 9110 section 11.6.2), which a request has once. Put the key in a header of its own: { type: apiKey, in: header, name: X-API-Key }.`)
+    return undefined
+  }
+  const unchecked = others.filter(({ scheme }) => scheme.kind === 'other').map(({ name }) => quote(name))
+  if (unchecked.length > 0) {
+    const which = unchecked.join(' and ')
+    faults.addFirst(alternative, `asks ${operation} for a key and ${which} together. The gateway does not check ${which}, and a key alone would be let in. Leave ${which} out here if the key is enough, ask for a bearer token instead (http bearer, oauth2, openIdConnect), or leave out the key and have the API check the rest.`)
     return undefined
   }
   return { carrier, also: others.map(({ name }) => name), alsoBearer }
@@ -99,9 +107,10 @@ function readApiKey (scheme: Located, faults: Faults): Scheme {
     faults.add(name, `${quote(name.value)} has a meaning of its own and cannot carry a key. ${header === 'authorization' ? 'Use { type: http, scheme: basic }, or bearer for a token that the API checks itself.' : 'Use a header such as X-API-Key.'}`)
     return { kind: 'refused' }
   }
-  // RFC 9110 section 5.1 allows more; but the gateway drops names with "_", because CGI-like upstreams read "-" and "_" alike.
+  // RFC 9110 section 5.1, without "_".
   if (!/^[!#$%&'*+.^`|~0-9a-z-]+$/.test(header)) {
-    faults.add(name, `${quote(name.value)} cannot be a header that arrives: use letters, digits and "-", as in X-API-Key.`)
+    const why = header.includes('_') ? 'has "_", and a gateway drops such headers, or refuses them (KEYGATE_UNDERSCORE_HEADERS), because some servers read "_" as "-". Rename it' : 'cannot be the name of a header that carries a key. Use letters, digits and "-"'
+    faults.add(name, `${quote(name.value)} ${why}, as in X-API-Key.`)
     return { kind: 'refused' }
   }
   return { kind: 'carrier', carrier: { kind: 'header', name: header } }

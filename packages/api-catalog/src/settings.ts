@@ -3,13 +3,14 @@ import type { Api, Policy } from './catalogue.ts'
 import { quote, type Faults } from './fault.ts'
 import { readChoice, readName, readPrefix, readText, readUrl, refuseUnknown } from './fields.ts'
 import { defaultAnonymousPolicies, defaultPolicies, readPolicies } from './policies.ts'
+import { readCors } from './cors.ts'
 import { child, isObject, isUrl, items, members, type Located } from './source.ts'
 
 export const scopeSources = ['tags', 'x-scope', 'path'] as const
 export type ScopeSource = typeof scopeSources[number]
 
 /** One entry of `apis.yaml`. What had a fault is undefined or has its default; the fault is already noted. */
-export interface ApiSettings extends Pick<Api, 'publicUrl' | 'projectParameter' | 'unlisted' | 'otherSchemes' | 'policies' | 'anonymousPolicies'> {
+export interface ApiSettings extends Pick<Api, 'publicUrl' | 'projectParameter' | 'unlisted' | 'otherSchemes' | 'cors' | 'policies' | 'anonymousPolicies'> {
   at: Located
   name: string | undefined
   prefix: string | undefined
@@ -29,7 +30,7 @@ export interface OperationSettings {
   policies: Policy[]
 }
 
-const settingsOfApi = ['name', 'prefix', 'publicUrl', 'upstream', 'openapi', 'project', 'scopes', 'unlisted', 'otherSchemes',
+const settingsOfApi = ['name', 'prefix', 'publicUrl', 'upstream', 'openapi', 'project', 'scopes', 'unlisted', 'otherSchemes', 'cors',
   'policies', 'anonymousPolicies', 'optInScopes', 'operations']
 
 /** Reads `apis.yaml`, without the documents that it names. */
@@ -61,6 +62,7 @@ function readApi (at: Located, folder: string, faults: Faults): ApiSettings {
     scopes: readChoice(at, 'scopes', scopeSources, 'tags', faults),
     unlisted: readChoice(at, 'unlisted', ['deny', 'forward'], 'deny', faults),
     otherSchemes: readChoice(at, 'otherSchemes', ['refuse', 'forward'], 'refuse', faults),
+    cors: readCors(child(at, 'cors'), faults),
     policies: readPoliciesOr(child(at, 'policies'), defaultPolicies, faults),
     anonymousPolicies: readPoliciesOr(child(at, 'anonymousPolicies'), defaultAnonymousPolicies, faults, 'address'),
     optInScopes: readOptInScopes(child(at, 'optInScopes'), faults),

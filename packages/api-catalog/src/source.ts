@@ -29,6 +29,10 @@ export interface Reading {
 
 const defaultFetchTimeoutMs = 10_000
 
+/** Documents that people and their tools write stay far below this. */
+const deepest = 500
+const tooDeep = `is nested deeper than ${deepest} levels. Write it flatter, with "$ref" for what is deep.`
+
 /** True for what is fetched over HTTP instead of read from disk. */
 export function isUrl (location: string): boolean {
   return /^https?:\/\//i.test(location)
@@ -48,28 +52,102 @@ export async function readSource (location: string, fetchTimeoutMs = defaultFetc
 /**
  * Parses YAML 1.2 (with `<<` merge keys), and so also JSON.
  *
- * JSON goes the same way: JSON.parse takes the last of two equal keys in silence, and a path that is listed twice
- * would be enforced by only one of its listings.
+ * JSON is read by JSON.parse, which is some hundred times faster; where in the text a value stands is found out by the other parser, when
+ * there is a fault to place.
  */
 export function parseSource (name: string, text: string): Reading {
-  const lineCounter = new LineCounter()
-  const document = parseDocument(text, { lineCounter, merge: true, prettyErrors: false })
-  const faults = document.errors.map(error => {
-    const { line, col } = lineCounter.linePos(error.pos[0])
-    const remedy = error.code === 'DUPLICATE_KEY' ? 'the same key is written twice; join the two or remove one' : `not valid YAML: ${error.message}`
-    return `${name}:${line}:${col}: ${remedy}.`
-  })
-  if (faults.length > 0) return { root: null, faults, unread: null }
+  const json = readJson(text)
+  if (json === undefined) return parseYaml(name, text)
+  let find: Source['place'] | undefined
+  const place: Source['place'] = path => (find ??= placesIn(name, text))(path)
+  if (json.isTooDeep) return { root: null, faults: [`${name}: ${tooDeep}`], unread: null }
+  return { root: { value: json.value, source: { name, place }, path: [] }, faults: [], unread: null }
+}
 
-  const source = { name, place: (path: Path) => `${name}:${lineOf(document, lineCounter, path)}${path.length > 0 ? ' ' : ''}${pathText(path)}` }
+function parseYaml (name: string, text: string): Reading {
   try {
+    const { document, lineCounter } = parse(text)
+    const faults = document.errors.map(error => {
+      const { line, col } = lineCounter.linePos(error.pos[0])
+      const remedy = error.code === 'DUPLICATE_KEY' ? 'the same key is written twice; join the two or remove one' : `not valid YAML: ${error.message}`
+      return `${name}:${line}:${col}: ${remedy}.`
+    })
+    // The parser calls itself for each level, and takes the end of the stack for a fault of the text.
+    if (document.errors.some(({ message }) => message.includes('call stack'))) return { root: null, faults: [`${name}: ${tooDeep}`], unread: null }
+    if (faults.length > 0) return { root: null, faults, unread: null }
     const value: unknown = document.toJS()
-    if (containsItself(value)) throw new Error('an alias (*name) stands inside what it names')
-    return { root: { value, source, path: [] }, faults: [], unread: null }
+    const reason = reasonAgainst(value)
+    if (reason !== undefined) return { root: null, faults: [`${name}: ${reason}`], unread: null }
+    return { root: { value, source: { name, place: placeBy(name, document, lineCounter) }, path: [] }, faults: [], unread: null }
   } catch (error) {
     // Aliases that multiply beyond reason, or to nothing: the parser finds them only here.
-    return { root: null, faults: [`${name}: not valid YAML: ${(error as Error).message}.`], unread: null }
+    return { root: null, faults: [`${name}: ${error instanceof RangeError ? tooDeep : `not valid YAML: ${(error as Error).message}.`}`], unread: null }
   }
+}
+
+function parse (text: string): { document: Document, lineCounter: LineCounter } {
+  const lineCounter = new LineCounter()
+  return { document: parseDocument(text, { lineCounter, merge: true, prettyErrors: false }), lineCounter }
+}
+
+function placeBy (name: string, document: Document, lineCounter: LineCounter): Source['place'] {
+  return path => `${name}:${lineOf(document, lineCounter, path)}${path.length > 0 ? ' ' : ''}${pathText(path)}`
+}
+
+/** Of a text that is known to be JSON. */
+function placesIn (name: string, text: string): Source['place'] {
+  const { document, lineCounter } = parse(text)
+  return placeBy(name, document, lineCounter)
+}
+
+/**
+ * What a text holds if it is JSON without a doubled key; else undefined, and the other parser says what is wrong and where.
+ *
+ * JSON.parse takes the last of two equal keys in silence, and a path that is listed twice would be enforced by only one of its listings.
+ * Each key has one colon outside of strings, so there are as many of these as the value has members, unless a key is doubled.
+ */
+function readJson (text: string): { value: unknown, isTooDeep: boolean } | undefined {
+  if (!/^\s*[[{]/.test(text)) return undefined
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch {
+    return undefined
+  }
+  const { count, depth } = sizeOf(value)
+  return count === colonsIn(text) ? { value, isTooDeep: depth > deepest } : undefined
+}
+
+/** Colons of a JSON text that are not in a string. */
+function colonsIn (json: string): number {
+  let count = 0
+  let isString = false
+  for (let i = 0; i < json.length; i++) {
+    const code = json.charCodeAt(i)
+    if (code === 0x22) isString = !isString // "
+    else if (isString && code === 0x5c) i++ // a backslash, and what it escapes
+    else if (!isString && code === 0x3a) count++
+  }
+  return count
+}
+
+/** How many members all of its objects have, and how deep they are nested. Without recursion: it may be deeper than the stack. */
+function sizeOf (value: unknown): { count: number, depth: number } {
+  let count = 0
+  let depth = 0
+  let level = [value]
+  while (level.length > 0) {
+    const next: unknown[] = []
+    for (const container of level) {
+      if (container === null || typeof container !== 'object') continue
+      const inside = Object.values(container)
+      if (!Array.isArray(container)) count += inside.length
+      for (const member of inside) if (member !== null && typeof member === 'object') next.push(member)
+    }
+    level = next
+    depth++
+  }
+  return { count, depth }
 }
 
 /** The member `key` of a located object or list; its value is `undefined` when there is none. */
@@ -126,15 +204,20 @@ function lineOf (document: Document, lineCounter: LineCounter, path: Path): numb
   return lineCounter.linePos(offset).line
 }
 
-/** YAML can write a tree that holds itself; nothing can be made of it, least of all the JSON that the gateway serves. */
-function containsItself (value: unknown, around = new Set<unknown>(), done = new Set<unknown>()): boolean {
-  if (value === null || typeof value !== 'object' || done.has(value)) return false
-  if (around.has(value)) return true
+/**
+ * YAML can write a tree that holds itself; nothing can be made of it, least of all the JSON that the gateway serves. And what works on a
+ * document calls itself for each level.
+ */
+function reasonAgainst (value: unknown, around = new Set<unknown>(), done = new Set<unknown>()): string | undefined {
+  if (value === null || typeof value !== 'object' || done.has(value)) return undefined
+  if (around.has(value)) return 'not valid YAML: an alias (*name) stands inside what it names.'
+  if (around.size >= deepest) return tooDeep
   around.add(value)
-  const found = Object.values(value).some(member => containsItself(member, around, done))
+  let reason: string | undefined
+  for (const member of Object.values(value)) reason ??= reasonAgainst(member, around, done)
   around.delete(value)
   done.add(value)
-  return found
+  return reason
 }
 
 async function fetchText (url: string, timeoutMs: number): Promise<string> {

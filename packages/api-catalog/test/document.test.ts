@@ -77,34 +77,6 @@ t.test('what is not OpenAPI 3.0 or 3.1 says so', async t => {
   t.match((await faultsOf(write(t, api, { 'openapi.yaml': { ...document, paths: many } }))).at(-1), /is not valid OpenAPI in 20 more places\. Correct these first\.$/)
 })
 
-t.test('paths that no request can be matched with in a single way', async t => {
-  const get = (template: string, ...names: string[]) => ({ [template]: { get: operation({ parameters: names.map(parameter) }) } })
-  const cases: Array<{ paths: object, change?: object, faults: RegExp[] }> = [
-    { paths: { ...get('/a/{x}', 'x'), ...get('/a/{y}', 'y') }, faults: [/^openapi\.yaml:\d+ paths\["\/a\/\{y\}"\]\.get: matches the same requests as "\/a\/\{x\}"\. Keep one of the two paths\.$/] },
-    { paths: { '/a/{x}': { get: operation({ parameters: [parameter('x')] }) }, '/a/{y}': { put: operation({ parameters: [parameter('y')] }) } }, faults: [] },
-    { paths: { ...get('/a/{x}', 'x'), ...get('/a/b') }, faults: [] },
-    { paths: get('/a/{x}/b/{x}', 'x'), faults: [/"\/a\/\{x\}\/b\/\{x\}" has the parameter "x" twice\. Give each its own name\.$/] },
-    { paths: get('/a/{x'), faults: [/has a brace without its partner\. Write parameters as "\{name\}"\.$/] },
-    { paths: get('/a/{}'), faults: [/has a parameter without a proper name/, /does not describe the parameter ""/] },
-    { paths: get('/a?b=c'), faults: [/holds "\?" or "#", which are no part of a path\. Describe/] },
-    { paths: get('/a//b'), faults: [/has an empty, "\." or "\.\." segment/] },
-    { paths: get('/a/../b'), faults: [/has an empty, "\." or "\.\." segment/] },
-    { paths: get('/a/'), faults: [] },
-    { paths: get('/a/{x}'), faults: [/get: does not describe the parameter "x" of its path\. Add \{ name: x, in: path/] },
-    { paths: get('/a/{x}', 'x', 'y'), faults: [/get\.parameters\[1\]\.name: "y" is no parameter of \/a\/\{x\}; did you mean "x"\?$/] },
-    { paths: { ...get('/f/{formId}', 'formId'), ...get('/g/{form-id}', 'form-id') }, change: { project: { pathParameter: 'formId' } }, faults: [/paths\["\/g\/\{form-id\}"\]: spells the project's parameter "form-id", not "formId"\. Spell it alike, or it would be open to every project\.$/] },
-    { paths: { '/a': { get: operation({ operationId: 'same' }) }, '/b': { get: operation({ operationId: 'same' }) } }, faults: [/paths\["\/b"\]\.get\.operationId: "same" also names "GET \/a"\. Give each operation its own operationId\.$/] }
-  ]
-  for (const { paths, change, faults } of cases) {
-    const found = await faultsOf(write(t, { ...api, ...change }, { 'openapi.yaml': { ...document, paths } }))
-    t.equal(found.length, faults.length, `${JSON.stringify(paths)}: ${found.join(' | ')}`)
-    t.match(found, faults)
-  }
-  t.match(await faultsOf(write(t, api, { 'openapi.yaml': stringify(document).replace('components:', '  /forms/{formId}: {}\ncomponents:') })), [/^openapi\.yaml:\d+:\d+: the same key is written twice/])
-  const json = JSON.stringify(document).replace('"paths":{', '"paths":{"/forms/{formId}":{},')
-  t.match(await faultsOf(write(t, { ...api, openapi: 'openapi.json' }, { 'openapi.json': json })), [/^openapi\.json:1:\d+: the same key is written twice/], 'also in JSON')
-})
-
 async function serve (t: { teardown: (stop: () => void) => void }, answer: RequestListener): Promise<string> {
   const server: Server = createServer(answer)
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))

@@ -11,11 +11,13 @@ t.test('two APIs, YAML 3.0 and JSON 3.1, become one table', async t => {
     prefix: '/app/api/v1',
     publicUrl: 'https://api.example.org/app/api/v1',
     upstream: 'http://127.0.0.1:4000/app/api/v1',
+    upstreamPlace: `${fixture('two-apis/apis.yaml')}:5 apis[0].upstream`,
     projectParameter: 'formId',
     scopes: ['exports', 'files', 'forms', 'submissions'],
     optInScopes: ['files'],
     unlisted: 'deny',
     otherSchemes: 'forward',
+    cors: 'forward',
     policies: [
       { name: 'default', limit: 60, windowSeconds: 60, algorithm: 'sliding', partition: 'key' },
       { name: 'daily', limit: 200_000, windowSeconds: 86_400, algorithm: 'fixed', partition: 'project' }
@@ -104,6 +106,7 @@ t.test('every wrong setting is a fault that names the place and the remedy', asy
     { change: { name: 7 }, faults: [/apis\[0\]\.name: must be a text, not 7\. Write/] },
     ...['v1', '/v1/', '/a//b', '/a/../b', '/a%20b', '/a?b', '/{x}', ''].map(prefix => ({ change: { prefix }, faults: [/^apis\.yaml:3 apis\[0\]\.prefix: .*Write for example "prefix: \/app\/api\/v1"\.$/] })),
     { change: { prefix: '/.keygate/x' }, faults: [/prefix: begins with \/\.keygate, which the gateway keeps for itself\. Take another\.$/] },
+    ...['/livez', '/readyz'].map(prefix => ({ change: { prefix }, faults: [/^apis\.yaml:3 apis\[0\]\.prefix: is \/\w+, where the gateway tells of its health\. Take another\.$/] })),
     ...['127.0.0.1:4000', '//host', 'ftp://host', 'http:host', 'http://'].map(upstream => ({ change: { upstream }, faults: [/^apis\.yaml:4 apis\[0\]\.upstream: .* is not an http or https URL\. Write/] })),
     { change: { upstream: 'http://me:pw@host/?a#b' }, faults: [/upstream: has a user name or password and a query and a fragment\. Leave only/] },
     { change: { upstream: 'http://host/?' }, faults: [/upstream: has a query\. Leave only/] },
@@ -116,6 +119,13 @@ t.test('every wrong setting is a fault that names the place and the remedy', asy
     { change: { project: { pathParameter: 'fromId' } }, faults: [/project\.pathParameter: "fromId" is a parameter of no path in the document; did you mean "formId"\?$/] },
     { change: { scopes: 'tag' }, faults: [/scopes: must be "tags" or "x-scope" or "path", not "tag"\.$/] },
     { change: { unlisted: 'allow' }, faults: [/unlisted: must be "deny" or "forward", not "allow"\.$/] },
+    { change: { cors: 'reflect' }, faults: [/cors: must be "forward", or name origins, not "reflect"\. Write for example "cors: \{ origins: \[https:\/\/app\.example\.org\] \}"\.$/] },
+    { change: { cors: {} }, faults: [/cors: names no origin\. Write for example ".*", or "cors: forward"\.$/] },
+    { change: { cors: { origins: 'https://a.example' } }, faults: [/cors\.origins: must be a list, not "https:\/\/a\.example"\./, /cors: names no origin/] },
+    { change: { cors: { origins: ['*', 'https://a.example'] } }, faults: [/cors\.origins: has "\*" beside others\. Leave it alone for all origins, or leave it out\.$/] },
+    { change: { cors: { origins: ['https://a.example', 'https://a.example/', 'HTTPS://b.example', 'https://c.example:443', 'null', 'app://d', 7] } }, faults: [1, 2, 3, 4, 5, 6].map(i => new RegExp(`cors\\.origins\\[${i}\\]: .* is no origin: write scheme, host and port as a browser does`)) },
+    { change: { cors: { origins: ['*'], headers: ['X-A', 'X A'], exposedHeaders: ['b:'] } }, faults: [/cors\.headers\[1\]: "X A" is no name of a header\.$/, /cors\.exposedHeaders\[0\]: "b:" is no name of a header\.$/] },
+    { change: { cors: { origins: ['*'], maxAgeSecond: 1, maxAgeSeconds: 86_401 } }, faults: [/cors\.maxAgeSecond: is not a setting of cors; did you mean "maxAgeSeconds"\?$/, /cors\.maxAgeSeconds: must be a whole number of seconds from 0 to 86400, not 86401\.$/] },
     { change: { otherSchemes: true }, faults: [/otherSchemes: must be "refuse" or "forward", not true\.$/] },
     { change: { policies: [{ name: 'x', limit: 'abc', window: '' }] }, faults: [/^apis\.yaml:8 apis\[0\]\.policies\[0\]\.limit: must be a whole number/, /^apis\.yaml:9 apis\[0\]\.policies\[0\]\.window: must be a time/] },
     { change: { policies: [] }, faults: [/policies: is an empty list, which would limit nothing\. Leave/] },
@@ -138,6 +148,13 @@ t.test('every wrong setting is a fault that names the place and the remedy', asy
   }
   t.match(await faultsOf(write(t, stringify({ apis: [api], gateway: {} }), { 'openapi.yaml': document })),
     [/^apis\.yaml:6 gateway: is not a setting of this file; known: "apis"\.$/])
+})
+
+t.test('cors is forwarded unless it is configured, and then has defaults', async t => {
+  t.equal((await load(t, {})).cors, 'forward')
+  t.equal((await load(t, { cors: 'forward' })).cors, 'forward')
+  t.strictSame((await load(t, { cors: { origins: ['https://app.example.org', 'http://localhost:3000'] } })).cors, { origins: ['https://app.example.org', 'http://localhost:3000'], headers: [], exposedHeaders: [], maxAgeSeconds: 600 })
+  t.strictSame((await load(t, { cors: { origins: ['*'], headers: ['X-Trace'], exposedHeaders: ['ETag'], maxAgeSeconds: 0 } })).cors, { origins: ['*'], headers: ['X-Trace'], exposedHeaders: ['ETag'], maxAgeSeconds: 0 })
 })
 
 t.test('anchors, aliases and merge keys are understood, also where a fault points to', async t => {
