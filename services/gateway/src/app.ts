@@ -1,33 +1,49 @@
 import { randomBytes } from 'node:crypto'
-import type { Catalogue } from '@keygate/api-catalog'
 import { Heartbeat, Limiter, MemoryStore, RedisStore, connectRedis } from '@keygate/rate-limit'
 import { StartError, createRegistry, createServer, health, problem, telemetry, type Service } from '@keygate/service-kit'
+import { OurSecrets } from './admission/our-secrets.ts'
 import { Records } from './admission/records.ts'
 import type { Config } from './config.ts'
+import { originForm } from './ingress/target.ts'
 import { ChangeFeed } from './key-service/change-feed.ts'
 import { createKeyServiceClient, type KeyServiceClient } from './key-service/client.ts'
 import { createMetrics, type Metrics } from './metrics.ts'
 import { admission } from './plugins/admission.ts'
+import { authorizeForProxy } from './plugins/authorize.ts'
+import { cors } from './plugins/cors.ts'
 import { credentials } from './plugins/credentials.ts'
 import { ingress } from './plugins/ingress.ts'
+import { me } from './plugins/me.ts'
+import { openStreams } from './plugins/open-streams.ts'
+import { ownFields } from './plugins/own-fields.ts'
+import { overload } from './plugins/overload.ts'
 import { proxy } from './plugins/proxy.ts'
+import { published } from './plugins/published.ts'
 import { refusals } from './plugins/refusals.ts'
 import { routes } from './plugins/routes.ts'
+import type { LiveCatalogue } from './routing/live-catalogue.ts'
+import { reloader } from './routing/reload.ts'
 
 export interface AppOptions {
   config: Config
-  catalogue: Catalogue
+  live: LiveCatalogue
   /** The time given to the limiter's script, in microseconds. Tests set it; `server.ts` never does. */
   nowMicros?: () => number
 }
 
-export async function buildApp ({ config, catalogue, nowMicros }: AppOptions): Promise<Service> {
+export async function buildApp ({ config, live, nowMicros }: AppOptions): Promise<Service> {
+  const secrets = new OurSecrets({ prefix: config.KEYGATE_KEY_PREFIX, importForms: config.importForms })
   const app = createServer({
     service: 'gateway',
     logLevel: config.LOG_LEVEL,
     trustProxy: config.trustProxy,
+    refusesRequestId: id => secrets.isInField(id),
     // Node would answer a missing Host by itself, without a body: the ingress says what is wrong.
-    fastify: { routerOptions: { maxParamLength: 1000 }, http: { requireHostHeader: false } }
+    fastify: {
+      requestTimeout: config.KEYGATE_REQUEST_TIMEOUT_MS,
+      rewriteUrl: originForm,
+      http: { requireHostHeader: false, headersTimeout: config.KEYGATE_HEADERS_TIMEOUT_MS, connectionsCheckingInterval: Math.min(5000, config.KEYGATE_HEADERS_TIMEOUT_MS), maxHeaderSize: 16 * 1024 }
+    }
   })
   const registry = createRegistry('gateway')
   const metrics = createMetrics(registry)
@@ -38,7 +54,7 @@ export async function buildApp ({ config, catalogue, nowMicros }: AppOptions): P
     await connection.close()
     throw new StartError('Redis refuses the user or password of REDIS_URL. Mend it there: without them no limit could be shared.')
   }
-  const heartbeat = new Heartbeat({ connection, name: bootId, replicas: config.KEYGATE_REPLICAS })
+  const heartbeat = new Heartbeat({ connection, name: '', replicas: config.KEYGATE_REPLICAS })
   const limiter = new Limiter({
     store: new RedisStore(connection, { nowMicros }),
     memory: new MemoryStore(nowMicros === undefined ? {} : { nowMicros }),
@@ -61,9 +77,10 @@ export async function buildApp ({ config, catalogue, nowMicros }: AppOptions): P
     oldestCursor: () => records.oldestCursor(performance.now() - Math.max(maxUnconfirmedMs, recordTtlMs)),
     onGone: () => { records.clear() }
   })
+  app.addHook('onListen', async () => { heartbeat.announce(bootId) })
   app.addHook('onClose', async () => {
     feed.stop()
-    heartbeat.stop()
+    await heartbeat.leave()
     await keyService.close()
     await connection.close()
   })
@@ -72,15 +89,30 @@ export async function buildApp ({ config, catalogue, nowMicros }: AppOptions): P
   await app.register(telemetry, { registry })
 
   // A request meets these in the order they are registered.
-  await app.register(ingress)
+  await app.register(overload, { maxEventLoopDelayMs: config.KEYGATE_MAX_EVENT_LOOP_DELAY_MS })
+  await app.register(ingress, { underscores: config.KEYGATE_UNDERSCORE_HEADERS })
+  await app.register(ownFields)
   await app.register(refusals, { limiter, metrics, limit: config.KEYGATE_REFUSALS_LIMIT, realm: config.KEYGATE_REALM })
-  await app.register(credentials, { realm: config.KEYGATE_REALM, prefix: config.KEYGATE_KEY_PREFIX, importForms: config.importForms })
-  await app.register(admission, { records, limiter, feed, metrics, bootId, maxUnconfirmedMs })
-  await app.register(proxy, { timeoutMs: config.KEYGATE_UPSTREAM_TIMEOUT_MS })
+  await app.register(credentials, { secrets, live })
+  const admitting = { records, limiter, feed, metrics, bootId, maxUnconfirmedMs }
+  await app.register(admission, admitting)
+  await app.register(cors)
+  await app.register(published, { live })
+  await app.register(openStreams, { metrics, everyMs: config.KEYGATE_STREAM_CHECK_MS })
+  await app.register(proxy, {
+    connectTimeoutMs: config.KEYGATE_UPSTREAM_CONNECT_TIMEOUT_MS,
+    headersTimeoutMs: config.KEYGATE_UPSTREAM_TIMEOUT_MS,
+    idleTimeoutMs: config.KEYGATE_UPSTREAM_IDLE_TIMEOUT_MS,
+    connections: config.KEYGATE_UPSTREAM_CONNECTIONS,
+    queue: config.KEYGATE_UPSTREAM_QUEUE,
+    allowsPrivate: config.KEYGATE_ALLOW_PRIVATE_UPSTREAM
+  })
 
   await app.register(health, { checks: {}, helpers: { redis: async () => await connection.call(async client => await client.ping()) } })
-  await app.register(routes, { catalogue })
-  return { app, registry }
+  await app.register(me, { live, ...admitting })
+  await app.register(authorizeForProxy, { live })
+  await app.register(routes, { live })
+  return { app, registry, reload: reloader(live, { log: app.log, metrics }) }
 }
 
 function counted (verify: KeyServiceClient['verify'], metrics: Metrics): KeyServiceClient['verify'] {

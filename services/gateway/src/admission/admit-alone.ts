@@ -2,7 +2,7 @@ import type { Limiter } from '@keygate/rate-limit'
 import { KeyServiceUnavailableError } from '../key-service/client.ts'
 import type { ChangeFeed } from '../key-service/change-feed.ts'
 import type { Metrics } from '../metrics.ts'
-import { notAfterOf, rounds, whatExpired, type Admission, type Candidate } from './candidate.ts'
+import { costOf, notAfterOf, rounds, whatExpired, type Admission, type Candidate } from './candidate.ts'
 import type { Entry, Records } from './records.ts'
 
 export interface AdmitAloneOptions {
@@ -62,8 +62,8 @@ export function isConfirmed (entry: Entry, feed: Pick<ChangeFeed, 'covers' | 'is
 
 function judge (candidate: Candidate, { record }: Entry, { limiter, metrics }: AdmitAloneOptions): Admission {
   const refusal = candidate.judge(record)
-  const outcome = limiter.decideAlone({ cost: refusal === null ? 1 : 0, limits: candidate.limits(record), notAfterMs: notAfterOf(record) })
-  metrics.decisions.inc({ outcome: outcome.outcome, store: 'local' })
+  const outcome = limiter.decideAlone({ cost: costOf(candidate, refusal), limits: candidate.limits(record), notAfterMs: notAfterOf(record) })
+  metrics.decided(outcome.outcome, 'local')
   switch (outcome.outcome) {
     case 'admitted': return refusal === null ? { outcome: 'admitted', record } : { outcome: 'refused', code: refusal, record }
     case 'limited': return { outcome: 'refused', code: 'limited', record, alone: outcome }

@@ -1,9 +1,9 @@
 import type { KeyRecord } from '@keygate/contracts'
-import { StoreUnavailableError, type DecideOutcome } from '@keygate/rate-limit'
+import { StoreUnavailableError, type DecideRequest } from '@keygate/rate-limit'
 import type { RefusalCode } from '../errors.ts'
 import { KeyServiceUnavailableError } from '../key-service/client.ts'
 import { admitAlone, type AdmitAloneOptions } from './admit-alone.ts'
-import { notAfterOf, rounds, whatExpired, type Admission, type Candidate } from './candidate.ts'
+import { costOf, notAfterOf, rounds, whatExpired, type Admission, type Candidate } from './candidate.ts'
 import type { Found } from './records.ts'
 
 export interface AdmitOptions extends AdmitAloneOptions { bootId: string }
@@ -31,11 +31,15 @@ export async function admit (candidate: Candidate, options: AdmitOptions): Promi
 
 async function settle (candidate: Candidate, arrivedAt: number, options: AdmitOptions): Promise<Admission> {
   const { records, metrics } = options
-  let found: Found = await records.find(candidate.digest, arrivedAt)
+  const cached = records.cached(candidate.digest)
+  let found: Found = cached === undefined ? await records.find(candidate.digest, arrivedAt) : { outcome: 'found', entry: cached }
   for (let round = 1; found.outcome === 'found'; round++) {
     const { record } = found.entry
     const refusal = candidate.judge(record)
-    const outcome = await decide(found, refusal, candidate, options)
+    const begunMs = performance.now()
+    const outcome = await options.limiter.decide(questionOf(found, refusal, candidate, options))
+    metrics.decided(outcome.outcome, 'redis')
+    if (outcome.outcome !== 'stale' && outcome.outcome !== 'reconnected') found.entry.confirmedMs = begunMs
     switch (outcome.outcome) {
       case 'admitted': return refusal === null ? { outcome: 'admitted', record, decision: outcome } : { outcome: 'refused', code: refusal, record, decision: outcome }
       case 'limited': return { outcome: 'refused', code: 'limited', record, decision: outcome }
@@ -57,20 +61,15 @@ async function settle (candidate: Candidate, arrivedAt: number, options: AdmitOp
   return { outcome: 'refused', code: 'invalid_credentials' }
 }
 
-/** What is refused runs the same script and costs nothing: also a refusal rests on a record that must be confirmed. */
-async function decide ({ entry, fence }: Found & { outcome: 'found' }, refusal: RefusalCode | null, candidate: Candidate, { limiter, metrics, bootId }: AdmitOptions): Promise<DecideOutcome> {
-  const { record, generation } = entry
+/** What the script is asked. What is refused costs nothing and is asked as well: also a refusal rests on a record that must be confirmed. */
+function questionOf ({ entry: { record, generation }, fence }: Found & { outcome: 'found' }, refusal: RefusalCode | null, candidate: Candidate, { bootId }: AdmitOptions): DecideRequest {
   const { projectId, keyId, keyVersion, projectVersion } = record
-  const begunMs = performance.now()
-  const outcome = await limiter.decide({
-    cost: refusal === null ? 1 : 0,
+  return {
+    cost: costOf(candidate, refusal),
     limits: candidate.limits(record),
     notAfterMs: notAfterOf(record),
     versions: { projectId, keyId, keyVersion, projectVersion, fence, generation, bootId }
-  })
-  metrics.decisions.inc({ outcome: outcome.outcome, store: 'redis' })
-  if (outcome.outcome !== 'stale' && outcome.outcome !== 'reconnected') entry.confirmedMs = begunMs
-  return outcome
+  }
 }
 
 /** PostgreSQL, read after Redis answered, knows less than Redis: an older dump was restored, and any choice could revive a revoked key. */

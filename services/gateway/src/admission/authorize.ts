@@ -1,4 +1,4 @@
-import { BlockList, isIPv4, isIPv6 } from 'node:net'
+import { BlockList, isIP, isIPv4, isIPv6 } from 'node:net'
 import type { Carrier, Operation } from '@keygate/api-catalog'
 import type { KeyRecord } from '@keygate/contracts'
 import type { RefusalCode } from '../errors.ts'
@@ -16,18 +16,33 @@ export interface Attempt {
   address: string
 }
 
-/** `null`: the key may. Else why not. It only judges: the answer waits until the record's version is confirmed. */
-export function authorize (record: KeyRecord, attempt: Attempt): RefusalCode | null {
-  const { credentials, operation, pathProjectId } = attempt
+/** What a key is judged by, whatever it is used for. */
+export type KeyAttempt = Pick<Attempt, 'credentials' | 'pathProjectId' | 'address'>
+
+/** `null`: the key is good here and now. Else why not. */
+export function judgeKey (record: KeyRecord, { credentials, pathProjectId, address }: KeyAttempt): RefusalCode | null {
   if (credentials.projectId !== null && credentials.projectId !== record.projectId) return 'invalid_credentials'
   if (pathProjectId !== null && pathProjectId !== record.projectId) return 'invalid_credentials'
   if (record.status === 'revoked') return 'invalid_credentials'
   if (record.status === 'disabled') return 'key_disabled'
-  if (!isHostAllowed(record, attempt.address)) return 'host_not_allowed'
+  return isHostAllowed(record, address) ? null : 'host_not_allowed'
+}
+
+/** `null`: the key may. Else why not. It only judges: the answer waits until the record's version is confirmed. */
+export function authorize (record: KeyRecord, attempt: Attempt): RefusalCode | null {
+  const { credentials, operation } = attempt
+  const refusal = judgeKey(record, attempt)
+  if (refusal !== null) return refusal
   if (operation.access !== 'key') return 'operation_not_open'
-  const offered = operation.requirements.filter(requirement => isSame(requirement.carrier, credentials.carrier))
-  if (offered.length === 0) return 'carrier_not_offered'
-  if (!attempt.hasBearer && offered.every(requirement => requirement.alsoBearer)) return 'bearer_missing'
+  let isOffered = false
+  let suffices = false
+  for (const { carrier, alsoBearer } of operation.requirements) {
+    if (!isSame(carrier, credentials.carrier)) continue
+    isOffered = true
+    if (!alsoBearer || attempt.hasBearer) suffices = true
+  }
+  if (!isOffered) return 'carrier_not_offered'
+  if (!suffices) return 'bearer_missing'
   if (!hasScope(record, operation.scopes, attempt.optInScopes)) return 'scope_missing'
   return null
 }
@@ -41,21 +56,29 @@ function isSame (a: Carrier, b: Carrier): boolean {
  * enough. `allowedForAll` is every scope that is not opt-in, also of operations that are added later or have no scope at all.
  */
 export function hasScope (record: Pick<KeyRecord, 'scopes' | 'allowedForAll'>, scopes: string[], optInScopes: string[]): boolean {
-  const held = new Set(record.scopes)
-  const optIn = scopes.filter(scope => optInScopes.includes(scope))
-  const ordinary = scopes.filter(scope => !optInScopes.includes(scope))
-  if (!optIn.every(scope => held.has(scope))) return false
-  if (record.allowedForAll) return true
-  return ordinary.length === 0 ? optIn.length > 0 : ordinary.some(scope => held.has(scope))
+  let [isOptIn, isOrdinary, holdsOne] = [false, false, false]
+  for (const scope of scopes) {
+    const isHeld = record.scopes.includes(scope)
+    if (optInScopes.includes(scope)) {
+      if (!isHeld) return false
+      isOptIn = true
+    } else {
+      isOrdinary = true
+      if (isHeld) holdsOne = true
+    }
+  }
+  return record.allowedForAll || (isOrdinary ? holdsOne : isOptIn)
 }
 
 const blockLists = new WeakMap<KeyRecord, BlockList>()
 
 function isHostAllowed (record: KeyRecord, address: string): boolean {
   if (record.allowedHosts === null) return true
+  const version = isIP(address)
+  if (version === 0) return false // what a proxy wrote may be no address
   let list = blockLists.get(record)
   if (list === undefined) blockLists.set(record, list = toBlockList(record.allowedHosts))
-  return list.check(address, isIPv6(address) ? 'ipv6' : 'ipv4')
+  return list.check(address, version === 6 ? 'ipv6' : 'ipv4')
 }
 
 /** An address or CIDR that cannot be read allows nothing: a fault in the data must not open a key. */
@@ -69,10 +92,4 @@ function toBlockList (hosts: string[]): BlockList {
     else list.addSubnet(address, Number(bits), family)
   }
   return list
-}
-
-/** `::ffff:192.0.2.1` is 192.0.2.1 (RFC 4291 section 2.5.5.2): a dual-stack socket shows IPv4 clients so. */
-export function canonicalAddress (address: string): string {
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)
-  return mapped?.[1] ?? address
 }

@@ -1,3 +1,4 @@
+import type { Carrier } from '@keygate/api-catalog'
 import type { KeyRecord } from '@keygate/contracts'
 import type { Decision, LimitedBy, LocalOutcome } from '@keygate/rate-limit'
 import type { RefusalCode } from '../errors.ts'
@@ -8,6 +9,13 @@ export interface Candidate {
   /** What is known of the request judges the record: `null`, or why it is refused. */
   judge: (record: KeyRecord) => RefusalCode | null
   limits: (record: KeyRecord) => LimitedBy[]
+  /** Only to be judged: nothing is counted, so no limit can refuse it. */
+  isFree?: boolean
+}
+
+/** What a request costs its limits; a refused one costs nothing, and runs the same script. */
+export function costOf ({ isFree = false }: Candidate, refusal: RefusalCode | null): number {
+  return isFree || refusal !== null ? 0 : 1
 }
 
 /** What an answer rests on. */
@@ -18,6 +26,8 @@ export interface Grounds {
   decision?: Decision
   /** Those of this replica alone, which no RateLimit field may show. */
   alone?: LocalOutcome & { outcome: 'limited' }
+  /** How a key could have come, where the request is for no operation. */
+  carriers?: readonly Carrier[]
 }
 
 export type Admission =
@@ -29,8 +39,8 @@ export const rounds = 3
 
 /** What ends first, the key or a replaced secret's grace. Unix milliseconds. */
 export function notAfterOf ({ notAfterMs, secretNotAfterMs }: KeyRecord): number | undefined {
-  const given = [notAfterMs, secretNotAfterMs].filter(time => time !== null)
-  return given.length === 0 ? undefined : Math.min(...given)
+  if (notAfterMs === null) return secretNotAfterMs ?? undefined
+  return secretNotAfterMs === null ? notAfterMs : Math.min(notAfterMs, secretNotAfterMs)
 }
 
 /** Why a record whose time is over is refused; what an outsider may not learn stays untold. */

@@ -4,6 +4,10 @@ import { sendProblem } from '@keygate/service-kit'
 import type { FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Grounds } from '../admission/candidate.ts'
+import { challengeOf } from '../admission/challenges.ts'
+import { corsHeaders } from '../admission/cors.ts'
+import { countedAddress } from '../admission/limits.ts'
+import { LookUpQueues } from '../admission/look-up-queues.ts'
 import { retirementHeaders } from '../admission/retirement-headers.ts'
 import { refusals as table, type RefusalCode } from '../errors.ts'
 import type { Metrics } from '../metrics.ts'
@@ -12,6 +16,10 @@ declare module 'fastify' {
   interface FastifyReply {
     /** Answers a refusal, with what may be told of the grounds that it rests on. */
     refuse: (code: RefusalCode, grounds?: Grounds) => Promise<FastifyReply>
+  }
+  interface FastifyInstance {
+    /** Addresses past their budget of refusals, whose look-ups come one after the other. */
+    lookUpQueues: LookUpQueues
   }
 }
 
@@ -29,23 +37,27 @@ export const refusals = fp<RefusalOptions>(async (app, { limiter, metrics, limit
     global: false,
     max: limit,
     timeWindow: 60_000,
+    keyGenerator: ({ ip }) => countedAddress(ip),
     store: createFastifyStore({ decide: async request => await limiter.decideAnyway(request) }, 'refusals')
   })
   const countRefusal = app.createRateLimit()
-  const challenge = `Basic realm="${realm}", charset="UTF-8"` // RFC 7617 section 2: the realm is required
+  const queues = new LookUpQueues()
+  app.decorate('lookUpQueues', queues)
 
-  app.decorateReply('refuse', async function (this: FastifyReply, code: RefusalCode, { record, decision, alone }: Grounds = {}): Promise<FastifyReply> {
+  app.decorateReply('refuse', async function (this: FastifyReply, code: RefusalCode, { record, decision, alone, carriers }: Grounds = {}): Promise<FastifyReply> {
     const { request } = this
     const { status, detail } = table[code]
+    if (request.match !== null) this.headers(corsHeaders(request.match.target.api.cors, request.headers.origin))
     if (countedStatuses.includes(status)) {
       const count = await countRefusal(request)
       if (!count.isAllowed && count.isExceeded) {
         metrics.refusals.inc({ code: 'too_many_refusals' })
+        queues.suspect(countedAddress(request.ip), count.ttl)
         return await sendProblem(request, this.header('retry-after', wholeSeconds(count.ttl)), { code: 'too_many_refusals', ...table.too_many_refusals })
       }
     }
     metrics.refusals.inc({ code })
-    if (status === 401) this.header('www-authenticate', challenge)
+    if (status === 401) this.header('www-authenticate', challengeOf(code, request.match?.target ?? null, realm, carriers))
     else {
       if (decision !== undefined) this.headers(draft7Headers(decision))
       if (record !== undefined) this.headers(retirementHeaders(record))

@@ -1,45 +1,67 @@
-import type { Api, Catalogue, Operation } from '@keygate/api-catalog'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-
-/** What a route carries in its config: the operation that the catalogue lists there. */
-export interface ApiRoute { api: Api, operation: Operation }
+import type { LiveCatalogue } from '../routing/live-catalogue.ts'
+import { methods, type Match } from '../routing/table.ts'
+import type { OperationTarget } from '../routing/target.ts'
 
 declare module 'fastify' {
-  interface FastifyContextConfig { apiRoute?: ApiRoute }
+  interface FastifyRequest {
+    /** What the request is for; null for what is not of the catalogue. */
+    match: Match | null
+  }
 }
 
-/** The operation that a request matched. @throws {Error} on a route that is not of the catalogue. */
-export function routeOf (request: FastifyRequest): ApiRoute {
-  const { apiRoute } = request.routeOptions.config
-  if (apiRoute === undefined) throw new Error('this route is not of the catalogue')
-  return apiRoute
+/** What a request of the catalogue is for. @throws {Error} on any other. */
+export function matchOf (request: FastifyRequest): Match {
+  if (request.match === null) throw new Error('this request is not of the catalogue')
+  return request.match
+}
+
+/** The operation that a request is for. @throws {Error} when it is for none. */
+export function operationOf (request: FastifyRequest): { target: OperationTarget, parameters: Match['parameters'] } {
+  const { target, parameters } = matchOf(request)
+  if (target.kind !== 'operation') throw new Error('this request is for no operation')
+  return { target, parameters }
 }
 
 /**
- * Step 1: one route per operation of the catalogue, matched by Fastify's own router. Nobody matches paths twice, and there is no
- * list of exceptions: what is not in the catalogue is not there.
+ * Step 1: what the catalogue has at a method and path. There is no list of exceptions: what is not in the table is not there.
+ *
+ * One route of Fastify's stands for all of the catalogue's, so that the catalogue can change while requests run: each keeps what it
+ * was matched with.
  */
-export const routes = fp<{ catalogue: Catalogue }>(async (app, { catalogue }) => {
-  for (const api of catalogue.apis) {
-    for (const operation of [...api.operations].sort(headFirst)) {
-      app.route({
-        method: operation.method,
-        url: api.prefix + toRouterPath(operation.path),
-        config: { apiRoute: { api, operation } },
-        onRequest: operation.access === 'public' ? app.admitAddress : app.admitKey,
-        handler: async (request: FastifyRequest, reply: FastifyReply) => await app.forward(request, reply)
-      })
-    }
+export const routes = fp<{ live: LiveCatalogue }>(async (app, { live }) => {
+  app.decorateRequest('match', null)
+
+  const match = (request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void): void => {
+    request.match = live.table.match(request.method, request.raw.url ?? '/')
+    request.routeLabel = labelOf(request.match)
+    if (request.match === null) reply.refuse('not_found').catch(done)
+    else done()
   }
-}, { name: 'routes', dependencies: ['admission', 'proxy'] })
 
-/** An explicit HEAD goes before the GET that would bring its own. */
-function headFirst (a: Operation, b: Operation): number {
-  return Number(b.method === 'HEAD') - Number(a.method === 'HEAD')
-}
+  app.route({
+    method: [...methods],
+    url: '/*',
+    exposeHeadRoute: false,
+    onRequest: [match, app.admit, app.answerCors],
+    handler: (request, reply) => {
+      const { kind } = matchOf(request).target
+      if (kind === 'document' || kind === 'docs') app.publish(request, reply)
+      else app.forward(request, reply)
+    }
+  })
+}, { name: 'routes', dependencies: ['admission', 'cors', 'proxy', 'published'] })
 
-/** `/forms/{formId}` -> `/forms/:formId`; a literal colon is doubled, as the router wants it. */
-export function toRouterPath (path: string): string {
-  return path.replaceAll(':', '::').replace(/\{([^}]+)\}/g, ':$1')
+/** What logs and metrics say of the route: a template, never the path itself. */
+function labelOf (match: Match | null): string {
+  if (match === null) return 'unmatched'
+  const { kind, api } = match.target
+  switch (kind) {
+    case 'operation': return api.prefix + match.target.operation.path
+    case 'document': return `${api.prefix}/openapi.json`
+    case 'docs': return `${api.prefix}/docs`
+    case 'options': return `${api.prefix} OPTIONS`
+    case 'unlisted': return `${api.prefix}/*`
+  }
 }
