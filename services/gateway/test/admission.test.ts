@@ -1,15 +1,20 @@
 import type { Carrier, Operation } from '@keygate/api-catalog'
 import { examples, type KeyRecord } from '@keygate/contracts'
 import t from 'tap'
-import { authorize, canonicalAddress, hasScope, type Attempt } from '../src/admission/authorize.ts'
+import { canonicalAddress } from '../src/admission/address.ts'
+import { authorize, hasScope, type Attempt } from '../src/admission/authorize.ts'
 import { canonicalProjectId, collapseSpaces, findCarrier } from '../src/admission/credentials.ts'
+import { OurSecrets } from '../src/admission/our-secrets.ts'
 import { readConfig } from '../src/config.ts'
-import { forwardedHeaders, returnedHeaders } from '../src/proxy/headers.ts'
-import { upstreamPath } from '../src/proxy/path.ts'
+import { PassedFields } from '../src/proxy/passed-fields.ts'
+import { forwardedHeaders } from '../src/proxy/request-headers.ts'
+import { returnedHeaders } from '../src/proxy/response-headers.ts'
+import { parseTemplate, pathOf, routerPath } from '../src/routing/path-template.ts'
 
 const basic: Carrier = { kind: 'basic' }
 const header: Carrier = { kind: 'header', name: 'x-api-key' }
 const carriers = [basic, header]
+const fields = new PassedFields({ carriers }, carriers, new OurSecrets({ prefix: 'kg', importForms: [] }))
 
 t.test('which carrier: none, one, or ambiguous', async t => {
   const kind = (...raw: string[]): string => findCarrier(raw, carriers).kind
@@ -81,25 +86,35 @@ t.test('K17: allowed hosts: any, one address, a network, both families, mapped a
 })
 
 t.test('headers to the upstream: no credentials, no hop-by-hop, no spoofed identity; ours set', async t => {
+  const trace = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
   const raw = ['Host', 'gw', 'Authorization', 'Basic YTpi', 'X-API-Key', 'k', 'Connection', 'close, X-Drop', 'X-Drop', '1', 'X_Keygate_Project', 'evil', 'x-keygate-project', 'evil',
-    'X-Forwarded-For', '9.9.9.9', 'Forwarded', 'for=evil', 'TE', 'trailers', 'Expect', '100-continue', 'Accept', 'a', 'Accept', 'b', 'traceparent', '00-1-2-01']
-  const headers = forwardedHeaders({ rawHeaders: raw, headers: { host: 'gw', connection: 'close, X-Drop' } }, { carriers, address: '192.0.2.7', protocol: 'http', requestId: 'r1', principal: record })
-  t.strictSame(headers, ['accept', 'a', 'accept', 'b', 'traceparent', '00-1-2-01', 'x-forwarded-for', '192.0.2.7', 'x-forwarded-proto', 'http', 'x-request-id', 'r1', 'x-forwarded-host', 'gw',
+    'X-Forwarded-For', '9.9.9.9', 'Forwarded', 'for=evil', 'TE', 'trailers', 'Expect', '100-continue', 'Accept', 'a', 'Accept', 'b', 'traceparent', trace, 'tracestate', 'a=1']
+  const headers = forwardedHeaders({ rawHeaders: raw, headers: { host: 'gw', connection: 'close, X-Drop', traceparent: trace, tracestate: 'a=1' } }, { fields, ownsBasic: true, address: '192.0.2.7', protocol: 'http', requestId: 'r1', principal: record })
+  t.strictSame(headers, ['accept', 'a', 'accept', 'b', 'x-forwarded-for', '192.0.2.7', 'x-forwarded-proto', 'http', 'x-request-id', 'r1', 'x-forwarded-host', 'gw', 'traceparent', trace, 'tracestate', 'a=1',
     'x-keygate-project', record.projectId, 'x-keygate-key', record.keyId, 'x-keygate-scopes', 'forms'])
-  const bearer = forwardedHeaders({ rawHeaders: ['Authorization', 'Bearer x'], headers: {} }, { carriers, address: 'a', protocol: 'http', requestId: 'r', principal: null })
+  const bearer = forwardedHeaders({ rawHeaders: ['Authorization', 'Bearer x'], headers: {} }, { fields, ownsBasic: true, address: 'a', protocol: 'http', requestId: 'r', principal: null })
   t.strictSame(bearer.slice(0, 2), ['authorization', 'Bearer x'])
   t.notOk(bearer.includes('x-keygate-project'))
 })
 
 t.test('R18: headers from the upstream: its own RateLimit fields are dropped, repeated fields stay repeated', async t => {
   const raw = ['RateLimit', 'limit=1', 'RateLimit-Policy', '1;w=1', 'X-RateLimit-Limit', '1', 'Retry-After', '7', 'Set-Cookie', 'a=1', 'Set-Cookie', 'b=2', 'Connection', 'x-secret', 'X-Secret', '1', 'Content-Type', 'text/plain']
-  t.strictSame([...returnedHeaders(raw, null)], [['retry-after', '7'], ['set-cookie', ['a=1', 'b=2']], ['content-type', 'text/plain']])
+  t.strictSame(returnedHeaders(raw, { principal: null, ownsCors: false }), { pairs: ['Retry-After', '7', 'Set-Cookie', 'a=1', 'Set-Cookie', 'b=2', 'Content-Type', 'text/plain'], isCrossOrigin: false, isEventStream: false })
 })
 
 t.test('the upstream\'s path is written from what was checked', async t => {
-  const path = (params: object, url: string): string => upstreamPath('/base/', '/forms/{formId}/files/{name}', { params, url })
-  t.equal(path({ formId: 'A', name: 'a b/c' }, '/x?q=1&r=%2f'), '/base/forms/A/files/a%20b%2Fc?q=1&r=%2f')
-  t.equal(path({ formId: 'A', name: 'ä' }, '/x'), '/base/forms/A/files/%C3%A4')
+  const path = (template: string, ...values: string[]): string => pathOf(parseTemplate(template), Object.fromEntries(values.map((value, i) => [`p${i}`, value])))
+  t.equal(path('/forms/{formId}/files/{name}', 'A', 'a b/c'), '/forms/A/files/a%20b%2Fc')
+  t.equal(path('/forms/{formId}/files/{name}', 'A', 'ä'), '/forms/A/files/%C3%A4')
+  t.equal(path('/café/{id}', '1'), '/caf%C3%A9/1')
+  t.equal(path('/caf%C3%A9/{id}', '1'), '/caf%C3%A9/1')
+  t.equal(path('/users({id})', '5'), '/users(5)')
+})
+
+t.test('a template as the router reads it: by place, decoded, colons doubled', async t => {
+  t.equal(routerPath('/v1', '/forms/{form-id}/x'), '/v1/forms/:p0/x')
+  t.equal(routerPath('', '/caf%C3%A9/{a}:close'), '/café/:p0([^/]+)::close')
+  t.equal(routerPath('', '/f/{name}.{ext}'), '/f/:p0((?:(?!\\u002e)[^/])+).:p1([^/]+)', 'a value ends at the first of what follows it, so that no search goes back')
 })
 
 t.test('a missing or wrong variable is named, with the remedy, all at once', async t => {
@@ -121,8 +136,12 @@ t.test('a missing or wrong variable is named, with the remedy, all at once', asy
     ['KEYGATE_TRUST_PROXY', '10.0.0.0/99', /KEYGATE_TRUST_PROXY has 10\.0\.0\.0\/99/],
     ['KEYGATE_SERVICE_TOKEN', `${'x'.repeat(20)}\ny`, /KEYGATE_SERVICE_TOKEN has a space, a line break/],
     ['KEYGATE_IMPORT_FORMS', 'uuid, md5,UUID', /KEYGATE_IMPORT_FORMS names "md5", "UUID"; there is uuid$/m],
+    ['KEYGATE_DRAIN_DELAY_MS', '25001', /KEYGATE_DRAIN_DELAY_MS is 25001 and KEYGATE_SHUTDOWN_TIMEOUT_MS is 25000, .*: set the first below the second$/m],
+    ['KEYGATE_SHUTDOWN_TIMEOUT_MS', '4999', /KEYGATE_DRAIN_DELAY_MS is 5000 and KEYGATE_SHUTDOWN_TIMEOUT_MS is 4999, /],
+    ...['999.1.1.1', '127.1', '1.2.3.4.5', '127.0.0.1:80', '[::1]', ':::1'].map((host): [string, string, RegExp] => ['KEYGATE_HOST', host, /KEYGATE_HOST is ".*", which is no address: give one such as 127\.0\.0\.1/]),
     ['LOG_LEVEL', 'loud', /LOG_LEVEL .*trace, debug/]
   ]
+  for (const host of ['0.0.0.0', '::', 'fe80::1%eth0', 'localhost', 'gateway-1.internal']) t.equal(readConfig({ ...needed, KEYGATE_HOST: host }).config.KEYGATE_HOST, host)
   for (const [name, value, message] of faulty) t.throws(() => readConfig({ ...needed, [name]: value }), { message }, `${name}=${value}`)
   t.match(readConfig({ ...needed, KEYGATE_REALMS: 'x' }).warnings, [/KEYGATE_REALMS is not a setting.*did you mean KEYGATE_REALM\?/])
   try {

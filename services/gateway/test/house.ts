@@ -3,15 +3,20 @@ import { Agent, request } from 'node:http'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { loadCatalogue } from '@keygate/api-catalog'
-import { startStack, type Stack } from '@keygate/local'
+import { startStack, type Env, type Service, type ServiceOptions, type Stack } from '@keygate/local'
 import { buildApp } from '../src/app.ts'
 import { readConfig } from '../src/config.ts'
+import { LiveCatalogue } from '../src/routing/live-catalogue.ts'
+import { upstreamFaults } from '../src/routing/upstream-faults.ts'
 
 export interface Answer { status: number, headers: Record<string, string | undefined>, body: string, problem: { code?: string, status?: number, errors?: object[] } }
 export interface CallOptions { method?: string, path?: string, headers?: string[], body?: string }
 
 const agent = new Agent({ keepAlive: true })
+
+/** A busy machine is not a silent store or key-service, nor an overloaded gateway. */
+const patientKeyService = { KEYGATE_REQUESTS_LIMIT: '100000', KEYGATE_DATABASE_TIMEOUT_MS: '20000', KEYGATE_REDIS_TIMEOUT_MS: '5000' }
+const patient = { KEYGATE_VERIFY_TIMEOUT_MS: '20000', KEYGATE_MAX_EVENT_LOOP_DELAY_MS: '0' }
 
 /** One HTTP call with headers as raw pairs, so that a test can send what a client library would mend. */
 export async function call (base: string, { method = 'GET', path = '/', headers = [], body }: CallOptions): Promise<Answer> {
@@ -48,6 +53,8 @@ export interface GatewayHouse {
   createProject: () => Promise<Project>
   /** One more gateway in this process, with other variables. It ends with the house. */
   openGateway: (env: Record<string, string>) => Promise<Gateway>
+  /** One more gateway as a process of its own, from the build: for signals, memory and exit codes. It ends with the house. */
+  startGateway: (env?: Env, options?: ServiceOptions) => Promise<Service>
   stop: () => Promise<void>
 }
 
@@ -57,7 +64,7 @@ export interface GatewayHouse {
  */
 export async function openGatewayHouse (apis: (upstream: string, dead: string) => string, env: Record<string, string> = {}): Promise<GatewayHouse> {
   const dir = mkdtempSync(join(realpathSync(tmpdir()), 'keygate-gateway-'))
-  const stack = await startStack({ dir, ephemeral: true, gateways: 0, apis: apis('http://127.0.0.1:4000', await deadAddress()) })
+  const stack = await startStack({ dir, ephemeral: true, gateways: 0, env: { keyService: patientKeyService }, apis: apis('http://127.0.0.1:4000', await deadAddress()) })
   const clock: GatewayHouse['clock'] = { micros: undefined }
   const open: Array<{ close: () => Promise<void> }> = []
   const openGateway = async (more: Record<string, string>): Promise<Gateway> => {
@@ -68,12 +75,12 @@ export async function openGatewayHouse (apis: (upstream: string, dead: string) =
       REDIS_URL: stack.redisUrl,
       LOG_LEVEL: 'silent',
       KEYGATE_UPSTREAM_TIMEOUT_MS: '1000',
-      // A busy machine is not a silent key-service.
-      KEYGATE_VERIFY_TIMEOUT_MS: '20000',
+      KEYGATE_ALLOW_PRIVATE_UPSTREAM: 'true',
+      ...patient,
       ...env,
       ...more
     })
-    const { app, registry } = await buildApp({ config, catalogue: await loadCatalogue(stack.apisFile), nowMicros: () => clock.micros ?? Date.now() * 1000 })
+    const { app, registry } = await buildApp({ config, live: await LiveCatalogue.open({ file: stack.apisFile, check: upstreamFaults(config) }), nowMicros: () => clock.micros ?? Date.now() * 1000 })
     open.push({ close: async () => { await app.close() } })
     return {
       url: await app.listen({ port: 0, host: '127.0.0.1' }),
@@ -92,6 +99,7 @@ export async function openGatewayHouse (apis: (upstream: string, dead: string) =
     clock,
     metric: async name => (await Promise.all(gateways.map(async ({ metric }) => await metric(name)))).reduce((sum, value) => sum + value, 0),
     openGateway,
+    startGateway: async (more, options) => await stack.startGateway(0, { ...patient, KEYGATE_REDIS_TIMEOUT_MS: '5000', ...env, KEYGATE_PORT: '0', ...more }, options),
     createProject: async () => {
       const { id } = await admin<{ id: string }>('POST', '/v1/projects', { name: 'Project' })
       return {

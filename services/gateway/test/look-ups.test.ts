@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { digestSecret, generateSecret, parseSecret } from '@keygate/api-key'
 import { startTcpProxy } from '@keygate/local'
 import t from 'tap'
-import { mayBeSecret } from '../src/admission/credentials.ts'
+import { OurSecrets } from '../src/admission/our-secrets.ts'
 import { basicOf, call, openGatewayHouse, type Gateway } from './house.ts'
 
 // Refusals are what this file is made of.
@@ -38,8 +38,8 @@ t.test('which texts may be a secret: what we issued, and forms that are enabled'
   const issued = generateSecret()
   const cases: Array<[string, boolean, boolean]> = [[issued, true, true], [uuid, false, true], [uuid.toUpperCase(), false, true], [`kg_${uuid}`, false, false], [issued.slice(0, -1), false, false], ['', false, false], [`${uuid} `, false, false]]
   for (const [text, without, withUuid] of cases) {
-    t.equal(mayBeSecret(text, { prefix: 'kg', importForms: [] }), without, text)
-    t.equal(mayBeSecret(text, { prefix: 'kg', importForms: ['uuid'] }), withUuid, text)
+    t.equal(new OurSecrets({ prefix: 'kg', importForms: [] }).mayBe(text), without, text)
+    t.equal(new OurSecrets({ prefix: 'kg', importForms: ['uuid'] }).mayBe(text), withUuid, text)
   }
 })
 

@@ -191,7 +191,10 @@ t.test('key-service silent: of many old records one is asked a second, and nobod
   const fresh = records.find('d5', records.moment())
   await until(() => asked.length === 23)
   asked[22]?.answer(found(2))
-  t.equal(version(await fresh), 2, 'it answers again: all is as before')
+  await fresh // the old one, if this machine took longer than the patience of a millisecond
+  await turn()
+  t.equal(version(await records.find('d5', records.moment())), 2, 'it answers again: all is as before')
+  t.equal(asked.length, 23)
 })
 
 t.test('a record that is not there cannot go on: the failure is told', async t => {
