@@ -1,7 +1,9 @@
 import { execFile } from 'node:child_process'
-import { mkdir, readdir } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { mkdir, mkdtemp, readFile, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { isAlive } from './leftover.ts'
 
 const execute = promisify(execFile)
 
@@ -35,5 +37,97 @@ export async function unpackPackages ({ work, files, path, signal }: UnpackPacka
   await apt('download', ...await choose(apt))
   for (const file of await readdir(work)) {
     if (file.endsWith('.deb')) await execute('dpkg-deb', ['-x', file, files], options)
+  }
+}
+
+/** A program that the distribution packages. */
+export interface PackagedProgram {
+  /** Of its folder in the cache. */
+  name: string
+  /** For people. */
+  title: string
+  /** What an installation would ask for. */
+  package: string
+  /** The packages of Debian 12, taken when apt cannot work out the list itself. */
+  known: string[]
+  /** Which of the packages that apt names are unpacked. Default: all. */
+  isNeeded?: (name: string) => boolean
+  /** The program's path below the unpacked files. */
+  command: string
+  /** What is left to do with the unpacked files. */
+  finish?: (files: string) => Promise<void>
+}
+
+/** A program with the libraries that it needs. */
+export interface UnpackedProgram { command: string, libraries: string }
+
+export interface UnpackOptions { cacheDir: string, path: string, signal?: AbortSignal | undefined, log?: ((line: string) => void) | undefined }
+
+/**
+ * A program out of the distribution's own packages, downloaded and unpacked into the cache, not installed: needs neither root nor a
+ * daemon. Two processes may do this at once: each unpacks into a folder of its own and the first to rename it wins. Throws when apt or
+ * dpkg-deb is missing or fails.
+ */
+export async function unpackProgram (program: PackagedProgram, options: UnpackOptions): Promise<UnpackedProgram> {
+  const target = await folderOf(program, options.cacheDir)
+  const cached = await contents(program, target)
+  if (cached !== undefined) return cached
+
+  await forgetAbandoned(options.cacheDir)
+  await mkdir(options.cacheDir, { recursive: true })
+  const work = await mkdtemp(join(options.cacheDir, `unpacking-${process.pid}-`))
+  const files = join(work, 'files')
+  try {
+    options.log?.(`Fetching ${program.title} from the distribution (once, a few seconds)`)
+    await unpackPackages({ work, files, path: options.path, signal: options.signal }, async apt => await neededPackages(apt, program))
+    await program.finish?.(files)
+    await rename(files, target).catch(async (error: unknown) => {
+      if (await contents(program, target) === undefined) throw error // else another process was quicker: its copy is as good
+    })
+  } finally {
+    await rm(work, { recursive: true, force: true })
+  }
+  const unpacked = await contents(program, target)
+  if (unpacked === undefined) throw new Error(`the packages hold no ${program.title}`)
+  return unpacked
+}
+
+/** Forgets an unpacked program that does not run (the cache came from another machine, say). */
+export async function forgetUnpacked (program: PackagedProgram, cacheDir: string): Promise<void> {
+  await rm(await folderOf(program, cacheDir), { recursive: true, force: true })
+}
+
+// Asks apt which packages an installation would bring: other releases need other libraries than Debian 12.
+async function neededPackages (apt: Apt, { package: wanted, known, isNeeded = () => true }: PackagedProgram): Promise<string[]> {
+  try {
+    const plan = await apt('-s', '--no-install-recommends', 'install', wanted)
+    return [...new Set([wanted, ...Array.from(plan.matchAll(/^Inst (\S+)/gm), match => match[1] as string).filter(isNeeded)])]
+  } catch {
+    return known
+  }
+}
+
+async function contents (program: PackagedProgram, dir: string): Promise<UnpackedProgram | undefined> {
+  const command = join(dir, program.command)
+  if (!existsSync(command)) return undefined
+  const folders = await Promise.all(['usr/lib', 'lib'].map(async name => {
+    const lib = join(dir, name)
+    const entries = existsSync(lib) ? await readdir(lib, { withFileTypes: true }) : []
+    return [lib, ...entries.filter(entry => entry.isDirectory()).map(entry => join(lib, entry.name))]
+  }))
+  return { command, libraries: folders.flat().join(':') }
+}
+
+async function folderOf ({ name }: PackagedProgram, cacheDir: string): Promise<string> {
+  const text = await readFile('/etc/os-release', 'utf8').catch(() => '')
+  const field = (field: string) => new RegExp(`^${field}="?([\\w.-]+)`, 'm').exec(text)?.[1] ?? 'unknown'
+  return join(cacheDir, `${name}-${field('ID')}-${field('VERSION_ID')}-${process.arch}`)
+}
+
+// Of a process that was killed while it unpacked.
+async function forgetAbandoned (cacheDir: string): Promise<void> {
+  for (const name of await readdir(cacheDir).catch(() => [])) {
+    const pid = /^unpacking-(\d+)-/.exec(name)?.[1]
+    if (pid !== undefined && !isAlive(Number(pid))) await rm(join(cacheDir, name), { recursive: true, force: true })
   }
 }

@@ -3,11 +3,12 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { programEnvironment } from './find-program.ts'
 import { freePort } from './free-port.ts'
 import { startGuarded, type Guarded } from './guard.ts'
 import { awaitLeftover } from './leftover.ts'
 import { LocalError } from './local-error.ts'
-import { findRedisServer, redisEnvironment, type RedisServer } from './redis-server.ts'
+import { findRedisServer, type RedisServer } from './redis-server.ts'
 import { lastLines } from './tail.ts'
 
 export interface RedisOptions {
@@ -75,7 +76,7 @@ async function startOnPort (server: RedisServer, dir: string, options: RedisOpti
     const guarded = await startGuarded([
       server.command, '--port', String(port), '--bind', '127.0.0.1', '--dir', dir, '--pidfile', join(dir, 'redis.pid'),
       '--save', '', '--appendonly', 'no', ...options.args ?? []
-    ], { env: redisEnvironment(server.libraries), stopSignal: 'TERM', cwd: dir, ...(options.logFile !== undefined && { logFile: options.logFile }) })
+    ], { env: programEnvironment(server.libraries), stopSignal: 'TERM', cwd: dir, ...(options.logFile !== undefined && { logFile: options.logFile }) })
     try {
       await answers(port, guarded)
       return { port, guarded }

@@ -123,6 +123,9 @@ async function assemble (options: StackOptions, part: Part): Promise<Omit<Stack,
     KEYGATE_PORT: String(ports.gateways[index]),
     KEYGATE_KEY_SERVICE_URL: url(ports.keyService),
     KEYGATE_SERVICE_TOKEN: secrets.tokens.gateway,
+    KEYGATE_ALLOW_PRIVATE_UPSTREAM: 'true', // all of it is on this machine
+    KEYGATE_DRAIN_DELAY_MS: '0', // and no balancer has to learn that it goes
+    KEYGATE_SHUTDOWN_TIMEOUT_MS: '10000', // before whoever stops it loses patience
     ...overrides(options.env?.gateway, index),
     ...env
   }, { nodeArgs: options.gatewayNodeArgs?.(index) ?? [], ...extra })

@@ -50,7 +50,7 @@ export async function openHouse (options: Partial<StackOptions> = {}): Promise<H
   const dir = mkdtempSync(join(realpathSync(tmpdir()), 'keygate-house-'))
   // A busy machine is not a silent Redis, nor a silent key-service: the deadlines are long where a test does not say otherwise.
   const patient = { KEYGATE_REDIS_TIMEOUT_MS: '5000' }
-  const patientGateway = { ...patient, KEYGATE_VERIFY_TIMEOUT_MS: '5000' }
+  const patientGateway = { ...patient, KEYGATE_VERIFY_TIMEOUT_MS: '5000', KEYGATE_MAX_EVENT_LOOP_DELAY_MS: '0' }
   const { gateway, keyService } = options.env ?? {}
   const env = { ...options.env, keyService: { ...patient, KEYGATE_DATABASE_TIMEOUT_MS: '20000', KEYGATE_REQUESTS_LIMIT: '100000', ...keyService }, gateway: (index: number) => ({ ...patientGateway, ...(typeof gateway === 'function' ? gateway(index) : gateway) }) }
   const stack = await startStack({ dir, ephemeral: true, logDir: join(dir, 'logs'), ...options, env })

@@ -5,23 +5,25 @@ import t from 'tap'
 import { freePort, startRedis, startTcpProxy } from '../src/index.ts'
 import { openHouse, until, type Key } from './house.ts'
 
-// The links that fail lie behind proxies: key-service -> Redis, and gateway 1 -> key-service.
+// The links that fail lie behind proxies: key-service -> Redis, gateway 1 -> key-service, and gateway 3 -> Redis. The third is in one test alone.
 const [redisPort, keyServicePort] = [await freePort(), await freePort()]
 const dump = await startRedis({ port: redisPort })
 const toRedis = await startTcpProxy(redisPort)
 const toKeyService = await startTcpProxy(keyServicePort)
+const thirdToRedis = await startTcpProxy(redisPort)
 const house = await openHouse({
   redisUrl: dump.url,
+  gateways: 3,
   ports: { keyService: keyServicePort },
   env: {
     keyService: { REDIS_URL: `redis://127.0.0.1:${toRedis.port}`, KEYGATE_RELAY_INTERVAL_MS: '100' },
-    gateway: index => ({ KEYGATE_REFUSALS_LIMIT: '100000', ...(index === 0 ? { KEYGATE_KEY_SERVICE_URL: `http://127.0.0.1:${toKeyService.port}` } : {}) })
+    gateway: index => ({ KEYGATE_REFUSALS_LIMIT: '100000', ...(index === 0 && { KEYGATE_KEY_SERVICE_URL: `http://127.0.0.1:${toKeyService.port}` }), ...(index === 2 && { REDIS_URL: `redis://127.0.0.1:${thirdToRedis.port}` }) })
   }
 })
 let redis = dump
 t.teardown(async () => {
   await house.stop()
-  await Promise.all([toRedis.stop(), toKeyService.stop()])
+  await Promise.all([toRedis.stop(), toKeyService.stop(), thirdToRedis.stop()])
   await redis.stop()
 })
 const gateways = [0, 1]
@@ -136,4 +138,63 @@ t.test('a look-up that left before a change and arrives after it admits nobody',
   }
   t.equal(stale, 0, 'sent after the answer: none admitted')
   t.equal(trouble, 0, 'and none was left without an answer')
+})
+
+t.test('B2-07: key-service killed: known keys go on and are counted, what was revoked stays so, an unknown one is 503 and never 401', async t => {
+  const [known, revoked, unheard] = [await warmKey(), await warmKey(), await warmKey()]
+  const fresh = await house.createKey()
+  await house.change(revoked, 'POST', '/revoke', {})
+  t.strictSame(await onBoth(revoked.secret), [401, 401])
+  await house.change(unheard, 'POST', '/revoke', {}) // both gateways hold the old record still
+  await house.stack.keyService.kill()
+  for (const gateway of gateways) {
+    const answers = await Promise.all(Array.from({ length: 20 }, async () => await house.use(gateway, known.secret)))
+    for (const { status, headers } of answers) t.match([status, headers['ratelimit']], [200, /^limit=/])
+    t.ok([401, 503].includes((await house.use(gateway, revoked.secret)).status), 'revoked before')
+    const { status, headers } = await house.use(gateway, fresh.secret)
+    t.match([status, headers['retry-after']], [503, '1'])
+    t.equal((await house.use(gateway, unheard.secret)).status, 503, 'Redis tells that it changed, and nobody tells how')
+  }
+  house.stack.keyService = await house.stack.startKeyService()
+  for (const gateway of gateways) {
+    await until('the new key', async () => await house.use(gateway, fresh.secret), ({ status }) => status === 200)
+    t.equal((await house.use(gateway, unheard.secret)).status, 401)
+  }
+})
+
+t.test('B2-08: key-service frozen: known keys go on, an unknown one is 503 within the deadline', async t => {
+  const known = await warmKey()
+  const fresh = await house.createKey()
+  process.kill(house.stack.keyService.pid, 'SIGSTOP')
+  const asked = gateways.map(async gateway => await house.use(gateway, fresh.secret))
+  const answered = { unknown: false }
+  const unknown = Promise.all(asked).finally(() => { answered.unknown = true })
+  let meanwhile = 0
+  while (!answered.unknown) {
+    t.strictSame(await onBoth(known.secret), [200, 200])
+    meanwhile++
+  }
+  for (const { status, headers } of await unknown) t.match([status, headers['retry-after']], [503, '1'], 'while it is frozen still')
+  process.kill(house.stack.keyService.pid, 'SIGCONT')
+  t.ok(meanwhile > 1, 'known keys did not wait for it')
+  for (const gateway of gateways) await until('the new key', async () => await house.use(gateway, fresh.secret), ({ status }) => status === 200)
+})
+
+t.test('B4-09: of three gateways one is cut off from Redis: the others share the limit exactly, and it admits its third at most', async t => {
+  const all = [0, 1, 2]
+  for (const gateway of all) await until('it knows of the others', async () => await house.metric(gateway, 'gateway_replicas'), seen => seen === 3)
+  const key = await house.createKey({ policies: [{ name: 'p', limit: 30, windowSeconds: 3600 }] })
+  for (const gateway of all) t.equal((await house.use(gateway, key.secret)).status, 200)
+  await thirdToRedis.stop()
+  const statuses: Record<number, number[]> = { 0: [], 1: [], 2: [] }
+  for (let round = 0; round < 40; round++) {
+    for (const [gateway, { status, headers }] of (await Promise.all(all.map(async gateway => await house.use(gateway, key.secret)))).entries()) {
+      statuses[gateway]?.push(status)
+      if (gateway === 2) t.notOk('ratelimit' in headers, 'it claims no shared count')
+    }
+  }
+  const admitted = (gateway: number): number => statuses[gateway]?.filter(status => status === 200).length ?? 0
+  t.strictSame([...new Set(Object.values(statuses).flat())].sort(), [200, 429])
+  t.equal(admitted(0) + admitted(1), 27, 'and three were used before')
+  t.ok(admitted(2) >= 1 && admitted(2) <= 10, `${admitted(2)} of the third`)
 })

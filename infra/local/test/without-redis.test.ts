@@ -48,7 +48,7 @@ t.test('P2: one script call that times out straight after a revoke: refused, tho
   }
 })
 
-t.test('P5: Redis killed: requests still flow, each replica admits at most its share, and nothing claims a shared count', async t => {
+t.test('P5 R21: Redis killed: requests still flow, each replica admits at most its share, and nothing claims a shared count', async t => {
   for (const gateway of gateways) await until('it knows of the other', async () => await house.metric(gateway, 'gateway_replicas'), seen => seen === 2)
   const key = await warmKey(policy(20)) // one admission by each, known to both the store and the replica
   await redis.kill()
@@ -119,23 +119,36 @@ t.test('Redis away: a look-up that a proxy held across a revoke and its poll adm
   await backToShared()
 })
 
-t.test('Redis there, key-service away: known keys go on, a stale or unknown one is 503, never 401', async t => {
-  const [known, stale] = [await warmKey(), await warmKey()]
+t.test('B2-07 B4-10: Redis there, one gateway cut off from key-service: known keys go on, a stale or unknown one is 503, never 401; the other notices nothing', async t => {
+  const [known, stale] = [await warmKey(policy(100)), await warmKey()]
   const fresh = await house.createKey()
+  const lookUps = async (result: string): Promise<number> => await house.metric(1, 'gateway_verifications_total', `result="${result}"`)
+  const before = { found: await lookUps('found'), failed: await lookUps('failed') }
   toKeyService.pause('both')
   t.equal((await house.change(stale, 'POST', '/disable')).effective, 'everywhere')
-  t.equal((await house.use(0, known.secret)).status, 200)
-  t.match((await house.use(0, known.secret)).headers['ratelimit'], /^limit=/, 'counted by Redis')
+  const left = []
+  for (let i = 0; i < 20; i++) {
+    const { status, headers } = await house.use(i % 2, known.secret)
+    t.equal(status, 200)
+    left.push(Number(/remaining=(\d+)/.exec(String(headers['ratelimit']))?.[1]))
+  }
+  t.strictSame(left, Array.from({ length: 20 }, (_, i) => 97 - i), 'both count in Redis, in one count')
   for (const key of [stale, fresh]) {
     const { status, headers } = await house.use(0, key.secret)
     t.match([status, headers['retry-after']], [503, '1'])
   }
+  t.match(JSON.parse((await house.use(1, stale.secret)).body), { status: 401, code: 'key_disabled' }, 'the other one asks, and knows')
+  t.equal((await house.use(1, fresh.secret)).status, 200)
+  t.equal((await house.change(stale, 'POST', '/enable')).effective, 'everywhere')
+  t.equal((await house.use(1, stale.secret)).status, 200, 'also of the next change')
+  t.equal((await house.use(0, stale.secret)).status, 503)
+  t.strictSame({ found: await lookUps('found') - before.found, failed: await lookUps('failed') - before.failed }, { found: 3, failed: 0 }, 'none of its look-ups failed')
   toKeyService.resume()
-  await untilStatus(0, stale.secret, 401)
+  await untilStatus(0, stale.secret, 200)
   await untilStatus(0, fresh.secret, 200)
 })
 
-t.test('both away: what was confirmed goes on for a while, or not at all where the operator says so; unknown is 503', async t => {
+t.test('B2-07: both away: what was confirmed goes on for a while, or not at all where the operator says so; unknown is 503', async t => {
   const known = await warmKey()
   const fresh = await house.createKey()
   await redis.kill()
