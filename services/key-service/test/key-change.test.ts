@@ -78,6 +78,8 @@ test('GX-22 key and pepper are replaced replica by replica, under load: no verif
   t.equal(failures.length, 0, 'what either has made works on both', { failures: failures.slice(0, 3) })
 
   // Only the new one is left; what the old one made last is moved, and then the old ones can go.
+  // The others have ended with all that they had still to write: what they found under the new pepper, they move to theirs.
+  await Promise.all([before.app.close(), knowing.app.close()])
   await onHost(after, after.config, secretsRewrap, {})
   await underLoad([after], async () => {})
   await after.app.close()

@@ -64,7 +64,7 @@ const byOperation: Record<string, Supply> = {
   deleteRole: consumed(role),
   revokeKey: consumed(key),
   finishRotation: consumed(keyInRotation),
-  extendRotation: keyInRotation,
+  extendRotation: consumed(keyInRotation), // one that was cut to a second may be over before the next request
   revealKey: { make: async world => ({ ...await newKey(world), values: { reason: random => `it was lost ${random.integer(0, 1e9)}` } }) },
   verify: {
     make: async ({ call, projectId }) => {
