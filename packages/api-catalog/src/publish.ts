@@ -50,7 +50,7 @@ export function publicAddress ({ publicUrl, prefix }: Api): string {
 }
 
 /** What the gateway does with an operation, for those who read its document. */
-export function publishedOperation (api: Api, operation: Operation): PublishedOperation {
+function publishedOperation (api: Api, operation: Operation): PublishedOperation {
   const { access, anonymous, scopes } = operation
   const forwardsBearer = forwardsBearerOf(api, operation)
   const withoutKey = policiesWithoutKey(api, operation)

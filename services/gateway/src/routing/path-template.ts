@@ -44,7 +44,7 @@ export function routerPath (prefix: string, template: string): string {
  * ends where the text behind it first stands: in `{a}-{b}` at the first hyphen. There is one way to read a path, so a long one costs no more time.
  * One that is a whole segment can be empty at the end of a path; `RoutingTable` sees to that.
  */
-export function routerPattern (texts: readonly string[]): string {
+function routerPattern (texts: readonly string[]): string {
   return texts.slice(1).reduce((pattern, text, i) => {
     const before = texts[i] as string
     const end = text.indexOf('/')
