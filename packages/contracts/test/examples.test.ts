@@ -1,6 +1,6 @@
 import t from 'tap'
 import { Check } from 'typebox/value'
-import { AcceptedOutcome, ChangesPage, KeyRecord, LoggedUntil, Logging, PolicySchema, VerificationOutcome, VerificationRequest, examples } from '../src/index.ts'
+import { AcceptedOutcome, ChangesPage, KeyRecord, LoggedUntil, Logging, PolicySchema, VerificationOutcome, UsageBatch, VerificationRequest, examples } from '../src/index.ts'
 
 t.test('every example fits the schema it is an example of', async t => {
   t.ok(Check(VerificationRequest, examples.verificationRequest))
@@ -8,6 +8,7 @@ t.test('every example fits the schema it is an example of', async t => {
   t.ok(Check(VerificationOutcome, examples.foundRetiring))
   t.ok(Check(VerificationOutcome, examples.unknown))
   t.ok(Check(ChangesPage, examples.changes))
+  t.ok(Check(UsageBatch, examples.usage))
 })
 
 t.test('a secret in clear does not fit where its digest belongs', async t => {
