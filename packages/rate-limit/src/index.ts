@@ -1,3 +1,4 @@
+export { admissionsLiveMinutes, readAdmissions, readAdmissionsOf, readIncarnations, readLivingBoots, type ProjectMinute } from './admissions.ts'
 export { RedisConnection, StoreUnavailableError, connectRedis } from './connection.ts'
 export { combine, violatedPolicies, type Decision, type PolicyDecision } from './decision.ts'
 export { createFastifyStore } from './fastify-store.ts'

@@ -46,6 +46,16 @@ t.test('protocol: a raised version makes the older record stale, a fence never l
   t.equal((await store.decide({ ...request, versions: versions(keyId, 7, 3) })).outcome, 'admitted', 'a late delivery lowers nothing')
 })
 
+t.test('protocol: a raise tells its moment, by Redis\'s clock', async t => {
+  const now = async () => {
+    const [seconds, micros] = (await connection.client.time()).map(Number) as [number, number]
+    return seconds * 1000 + Math.floor(micros / 1000)
+  }
+  const before = await now()
+  const at = await raiseVersions(connection, 'p', { [freshKey()]: 1 })
+  t.ok(Number.isInteger(at) && before <= at && at <= await now(), `${before} ${at}`)
+})
+
 t.test('protocol: the versions have no expiry and every incarnation is another one', async t => {
   t.equal(await connection.client.ttl('kg:{p}:versions'), -1)
   const before = await connection.client.hget('kg:{p}:versions', '#')
