@@ -4,6 +4,11 @@ const patterns = {
   uuid: /^(?!([0f])\1{7}(-\1{4}){3}-\1{12}$)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 }
 
+/** The same within a longer text. Without exceptions: nobody is harmed if more is left out. */
+const within: { [Form in keyof typeof patterns]: RegExp } = {
+  uuid: /[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/i
+}
+
 /** A format of secrets that other systems issued and that an installation may take over. */
 export type ImportForm = keyof typeof patterns
 
@@ -18,4 +23,9 @@ export const importForms = Object.keys(patterns) as ImportForm[]
  */
 export function matchesImportForm (text: string, forms: readonly ImportForm[]): boolean {
   return forms.some(form => patterns[form].test(text))
+}
+
+/** True when what may be such a secret stands anywhere in `text`: then the text is not to be written down. */
+export function hasImportForm (text: string, forms: readonly ImportForm[]): boolean {
+  return forms.some(form => within[form].test(text))
 }
