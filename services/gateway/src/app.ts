@@ -21,8 +21,12 @@ import { proxy } from './plugins/proxy.ts'
 import { published } from './plugins/published.ts'
 import { refusals } from './plugins/refusals.ts'
 import { routes } from './plugins/routes.ts'
+import { usage } from './plugins/usage.ts'
 import type { LiveCatalogue } from './routing/live-catalogue.ts'
 import { reloader } from './routing/reload.ts'
+import { addressHash } from './usage/address-hash.ts'
+import { UsageRecorder, noDecisionLog } from './usage/recorder.ts'
+import { createUsageStream } from './usage/stream.ts'
 
 export interface AppOptions {
   config: Config
@@ -66,7 +70,16 @@ export async function buildApp ({ config, live, nowMicros }: AppOptions): Promis
 
   connection.on('state', () => { limiter.notice() })
   limiter.notice()
-  metrics.observe({ replicas: () => heartbeat.replicas, isAlone: () => limiter.isAlone })
+  const recorder = !config.KEYGATE_USAGE
+    ? null
+    : new UsageRecorder({
+      stream: createUsageStream(connection, config.KEYGATE_USAGE_STREAM_BYTES, bootId),
+      bootId,
+      nowMs: () => limiter.nowMs(),
+      log: app.log,
+      flushMs: config.KEYGATE_USAGE_FLUSH_MS
+    })
+  metrics.observe({ replicas: () => heartbeat.replicas, isAlone: () => limiter.isAlone, dropped: () => recorder?.dropped ?? { requests: 0, rows: 0 } })
 
   const keyService = createKeyServiceClient({ url: config.KEYGATE_KEY_SERVICE_URL, token: config.KEYGATE_SERVICE_TOKEN, timeoutMs: config.KEYGATE_VERIFY_TIMEOUT_MS })
   const recordTtlMs = config.KEYGATE_RECORD_TTL_SECONDS * 1000
@@ -80,6 +93,7 @@ export async function buildApp ({ config, live, nowMicros }: AppOptions): Promis
   app.addHook('onListen', async () => { heartbeat.announce(bootId) })
   app.addHook('onClose', async () => {
     feed.stop()
+    await recorder?.stop()
     await heartbeat.leave()
     await keyService.close()
     await connection.close()
@@ -94,7 +108,8 @@ export async function buildApp ({ config, live, nowMicros }: AppOptions): Promis
   await app.register(ownFields)
   await app.register(refusals, { limiter, metrics, limit: config.KEYGATE_REFUSALS_LIMIT, realm: config.KEYGATE_REALM })
   await app.register(credentials, { secrets, live })
-  const admitting = { records, limiter, feed, metrics, bootId, maxUnconfirmedMs }
+  await app.register(usage, { recorder, hashAddress: config.KEYGATE_USAGE_ADDRESSES === 'hashed' ? addressHash(config.KEYGATE_SERVICE_TOKEN) : null, hasSecret: text => secrets.mayStandIn(text) || secrets.isInBasic(text) })
+  const admitting = { records, limiter, feed, metrics, bootId, maxUnconfirmedMs, usage: recorder ?? noDecisionLog }
   await app.register(admission, admitting)
   await app.register(cors)
   await app.register(published, { live })

@@ -35,6 +35,10 @@ export const Variables = Type.Object({
   KEYGATE_MAX_UNCONFIRMED: Type.Integer({ default: 300, minimum: 0, maximum: 86_400, description: 'seconds that a record goes on while neither Redis nor key-service answers, 0 to refuse' }),
   KEYGATE_TRUST_PROXY: Type.String({ default: '', description: 'addresses or CIDRs of proxies whose X-Forwarded-For is believed, separated by commas' }),
   REDIS_URL: Type.String({ secret: true, description: 'the Redis that all gateways share, such as redis://127.0.0.1:6379' }),
+  KEYGATE_USAGE: Type.Boolean({ default: true, description: 'false records no usage: no sums, no log of requests, no last use' }),
+  KEYGATE_USAGE_FLUSH_MS: Type.Integer({ default: 200, minimum: 10, maximum: 60_000, description: 'how often usage is sent on its way' }),
+  KEYGATE_USAGE_STREAM_BYTES: Type.Integer({ default: 64 * 1024 * 1024, minimum: 1024 * 1024, maximum: 1024 ** 4, description: 'most memory of Redis that usage may take until key-service has it, and never more than an eighth of maxmemory' }),
+  KEYGATE_USAGE_ADDRESSES: Type.Unsafe<'plain' | 'hashed'>({ type: 'string', enum: ['plain', 'hashed'], default: 'plain', description: 'how the addresses of callers are written down: plain, or hashed with a key made of KEYGATE_SERVICE_TOKEN' }),
   LOG_LEVEL: Type.Unsafe<string>({ type: 'string', enum: ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], default: 'info', description: 'trace, debug, info, warn, error, fatal or silent' })
 })
 

@@ -14,9 +14,19 @@ export function createMetrics (registry: Registry) {
     streamsEnded: counter('gateway_streams_ended_total', 'Open answers that were ended because their key is refused by now.', ['code']),
     catalogueReloads: counter('gateway_catalogue_reloads_total', 'Attempts to read the catalogue anew, by result: taken, faulty, or failed when it could not be read.', ['result']),
     /** What is read when the metrics are. */
-    observe: ({ replicas, isAlone }: { replicas: () => number, isAlone: () => boolean }) => {
+    observe: ({ replicas, isAlone, dropped }: { replicas: () => number, isAlone: () => boolean, dropped: () => Record<string, number> }) => {
       const gauge = (name: string, help: string, read: () => number) => new Gauge({ name, help, registers: [registry], collect () { this.set(read()) } })
       gauge('gateway_replicas', 'Gateways seen in the last minute: between so many a limit is shared while Redis is away.', replicas)
+      registry.registerMetric(new Counter({
+        name: 'gateway_usage_dropped_total',
+        help: 'Requests and rows of the log that did not fit while Redis took no usage.',
+        labelNames: ['what'],
+        registers: [],
+        collect () {
+          this.reset()
+          for (const [what, count] of Object.entries(dropped())) this.inc({ what }, count)
+        }
+      }))
       gauge('gateway_ratelimit_degraded', '1 while this replica counts alone because Redis does not answer.', () => Number(isAlone()))
     },
     storeFailures: counter('gateway_store_failures_total', 'Decisions that Redis could not make.', [])

@@ -63,11 +63,12 @@ export function isConfirmed (entry: Entry, feed: Pick<ChangeFeed, 'covers' | 'is
 function judge (candidate: Candidate, { record }: Entry, { limiter, metrics }: AdmitAloneOptions): Admission {
   const refusal = candidate.judge(record)
   const outcome = limiter.decideAlone({ cost: costOf(candidate, refusal), limits: candidate.limits(record), notAfterMs: notAfterOf(record) })
+  const atMs = limiter.nowMs()
   metrics.decided(outcome.outcome, 'local')
   switch (outcome.outcome) {
-    case 'admitted': return refusal === null ? { outcome: 'admitted', record } : { outcome: 'refused', code: refusal, record }
-    case 'limited': return { outcome: 'refused', code: 'limited', record, alone: outcome }
-    case 'expired': return { outcome: 'refused', code: whatExpired(record, refusal, limiter.nowMs()) }
+    case 'admitted': return refusal === null ? { outcome: 'admitted', record, atMs } : { outcome: 'refused', code: refusal, record, atMs }
+    case 'limited': return { outcome: 'refused', code: 'limited', record, alone: outcome, atMs }
+    case 'expired': return { outcome: 'refused', code: whatExpired(record, refusal, atMs), record, atMs }
     case 'closed': return { outcome: 'refused', code: 'store_unavailable' }
   }
 }

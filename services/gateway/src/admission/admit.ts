@@ -1,12 +1,16 @@
 import type { KeyRecord } from '@keygate/contracts'
-import { StoreUnavailableError, type DecideRequest } from '@keygate/rate-limit'
+import { StoreUnavailableError, type DecideOutcome, type DecideRequest } from '@keygate/rate-limit'
 import type { RefusalCode } from '../errors.ts'
 import { KeyServiceUnavailableError } from '../key-service/client.ts'
+import type { DecisionLog } from '../usage/recorder.ts'
 import { admitAlone, type AdmitAloneOptions } from './admit-alone.ts'
 import { costOf, notAfterOf, rounds, whatExpired, type Admission, type Candidate } from './candidate.ts'
 import type { Found } from './records.ts'
 
-export interface AdmitOptions extends AdmitAloneOptions { bootId: string }
+export interface AdmitOptions extends AdmitAloneOptions {
+  bootId: string
+  usage: DecisionLog
+}
 
 /**
  * Verify, authorize and decide, until the script has confirmed the record that the answer rests on (design.md section 5).
@@ -37,13 +41,17 @@ async function settle (candidate: Candidate, arrivedAt: number, options: AdmitOp
     const { record } = found.entry
     const refusal = candidate.judge(record)
     const begunMs = performance.now()
-    const outcome = await options.limiter.decide(questionOf(found, refusal, candidate, options))
+    const outcome = await decide(found, refusal, candidate, options)
     metrics.decided(outcome.outcome, 'redis')
     if (outcome.outcome !== 'stale' && outcome.outcome !== 'reconnected') found.entry.confirmedMs = begunMs
     switch (outcome.outcome) {
-      case 'admitted': return refusal === null ? { outcome: 'admitted', record, decision: outcome } : { outcome: 'refused', code: refusal, record, decision: outcome }
-      case 'limited': return { outcome: 'refused', code: 'limited', record, decision: outcome }
-      case 'expired': return { outcome: 'refused', code: whatExpired(record, refusal, outcome.nowMs) }
+      case 'admitted': {
+        const grounds = { record, decision: outcome, atMs: outcome.nowMs }
+        if (refusal !== null) return { outcome: 'refused', code: refusal, ...grounds }
+        return { outcome: 'admitted', ...grounds, line: candidate.isFree === true ? null : options.usage.admitted(record, outcome.nowMs) }
+      }
+      case 'limited': return { outcome: 'refused', code: 'limited', record, decision: outcome, atMs: outcome.nowMs }
+      case 'expired': return { outcome: 'refused', code: whatExpired(record, refusal, outcome.nowMs), record, atMs: outcome.nowMs }
     }
     records.drop(found.entry)
     if (round === rounds) return { outcome: 'refused', code: 'unsettled' }
@@ -52,6 +60,7 @@ async function settle (candidate: Candidate, arrivedAt: number, options: AdmitOp
       continue
     }
     metrics.staleRounds.inc()
+    options.usage.sawIncarnation(record.projectId, outcome.incarnation)
     found = await records.findAfterStale(candidate.digest, records.moment(), outcome.incarnation)
     if (found.outcome === 'found' && isBehind(found.entry.record, outcome)) {
       metrics.versionAhead.inc()
@@ -59,6 +68,16 @@ async function settle (candidate: Candidate, arrivedAt: number, options: AdmitOp
     }
   }
   return { outcome: 'refused', code: 'invalid_credentials' }
+}
+
+async function decide (found: Found & { outcome: 'found' }, refusal: RefusalCode | null, candidate: Candidate, options: AdmitOptions): Promise<DecideOutcome> {
+  const question = questionOf(found, refusal, candidate, options)
+  try {
+    return await options.limiter.decide(question)
+  } catch (error) {
+    if (error instanceof StoreUnavailableError && error.asked && question.cost > 0) options.usage.unanswered(found.entry.record)
+    throw error
+  }
 }
 
 /** What the script is asked. What is refused costs nothing and is asked as well: also a refusal rests on a record that must be confirmed. */

@@ -2,6 +2,7 @@ import type { Carrier } from '@keygate/api-catalog'
 import type { KeyRecord } from '@keygate/contracts'
 import type { Decision, LimitedBy, LocalOutcome } from '@keygate/rate-limit'
 import type { RefusalCode } from '../errors.ts'
+import type { OpenLine } from '../usage/ledger.ts'
 
 export interface Candidate {
   /** The secret's digest. */
@@ -26,6 +27,10 @@ export interface Grounds {
   decision?: Decision
   /** Those of this replica alone, which no RateLimit field may show. */
   alone?: LocalOutcome & { outcome: 'limited' }
+  /** The clock of whoever judged, Unix milliseconds. */
+  atMs?: number
+  /** What the admission stands on, if the script has counted it. */
+  line?: OpenLine | null
   /** How a key could have come, where the request is for no operation. */
   carriers?: readonly Carrier[]
 }

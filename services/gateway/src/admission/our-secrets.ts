@@ -1,4 +1,4 @@
-import { generateSecret, matchesImportForm, parseSecret, type ImportForm } from '@keygate/api-key'
+import { generateSecret, hasImportForm, matchesImportForm, parseSecret, type ImportForm } from '@keygate/api-key'
 
 export interface SecretForms {
   /** What issued secrets begin with. */
@@ -38,6 +38,11 @@ export class OurSecrets {
   /** Whether a field that carries keys has what may be a secret: as it is, behind a scheme's name, or among several. */
   isCarriedBy (value: string): boolean {
     return value.split(/[\s,;="]+/).some(part => this.mayBe(part))
+  }
+
+  /** Whether a text that carries no key, such as a client's name, may have one in it all the same: an issued one, or one of an import form, wherever it stands. */
+  mayStandIn (text: string): boolean {
+    return this.#isInText(text) || hasImportForm(text.includes('%') ? unescaped(text) : text, this.#forms.importForms)
   }
 
   /** Whether any Basic in a field has what may be a secret as its password, or an issued one anywhere. As lenient as its most lenient reader. */

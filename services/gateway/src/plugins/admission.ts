@@ -11,6 +11,8 @@ import { countedAddress, limitsOfAddress, limitsOfRequest } from '../admission/l
 import { canonicalProjectId, isBearer } from '../admission/credentials.ts'
 import { retirementHeaders } from '../admission/retirement-headers.ts'
 import { refusals, type RefusalCode } from '../errors.ts'
+import type { OperationTarget } from '../routing/target.ts'
+import type { Booking } from '../usage/booking.ts'
 import { addFields } from './own-fields.ts'
 import { matchOf, operationOf } from './routes.ts'
 
@@ -67,7 +69,7 @@ export const admission = fp<AdmitOptions>(async (app, options) => {
     // A 503 says nothing about the key.
     return admission.outcome === 'refused' && isRefusalOfKey(admission.code) ? admission.code : null
   })
-}, { name: 'admission', dependencies: ['refusals', 'credentials', 'own-fields'] })
+}, { name: 'admission', dependencies: ['refusals', 'credentials', 'own-fields', 'usage'] })
 
 /** An operation that takes keys, or that is listed and takes none. */
 async function admitKey (app: FastifyInstance, options: AdmitOptions, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> {
@@ -92,11 +94,20 @@ async function admitKey (app: FastifyInstance, options: AdmitOptions, request: F
     limits: record => limitsOfRequest(record, target, () => hashAddress(countedAddress(request.ip)))
   }
   const admission = await admitInTurn(app, options, request, candidate)
+  app.book(request, bookingOf(admission, target))
   if (admission.outcome === 'refused') return await reply.refuse(admission.code, admission)
   request.principal = admission.record
   request.candidate = candidate
   if (admission.decision !== undefined) addFields(request, draft7Headers(admission.decision))
   addFields(request, retirementHeaders(admission.record))
+}
+
+/** `null`: no key is known that the request could be booked under. */
+function bookingOf (admission: Admission, target: OperationTarget): Booking | null {
+  const { record, atMs, line = null } = admission
+  if (record === undefined || atMs === undefined) return null
+  if (admission.outcome === 'admitted') return { record, target, outcome: 'admitted', code: null, atMs, line }
+  return { record, target, outcome: admission.code === 'limited' ? 'limited' : 'refused', code: admission.code, atMs, line: null }
 }
 
 /** An address that is past its budget of refusals waits its turn for a look-up; a key that is known here needs none. */

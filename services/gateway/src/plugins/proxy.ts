@@ -76,6 +76,7 @@ export const proxy = fp<ProxyOptions>(async (app, { connectTimeoutMs, allowsPriv
         principal
       }),
       hasBody,
+      tally: request,
       expectsContinue: hasBody && raw.headers.expect !== undefined && raw.httpVersionMinor !== 0, // HTTP/1.0 knows no interim answers
       queueTimeoutMs: headersTimeoutMs,
       idleTimeoutMs,

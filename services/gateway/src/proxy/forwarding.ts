@@ -13,6 +13,8 @@ export interface ForwardingOptions {
   path: string
   headers: string[]
   hasBody: boolean
+  /** Where the bytes of the answer's body are counted. */
+  tally: { bodyBytes: number }
   /** The client sends its body when it is told to. */
   expectsContinue: boolean
   /** Most that it waits for a connection while all are in use, milliseconds. */
@@ -122,6 +124,7 @@ export class Forwarding implements Dispatcher.DispatchHandler, Waiting {
   /** False: no more until `resume`. */
   onData (chunk: Buffer): boolean {
     this.#hasData = true
+    this.#options.tally.bodyBytes += chunk.length
     if (this.#response.write(chunk)) return true
     this.#response.once('drain', () => {
       clearTimeout(this.#stalled)
