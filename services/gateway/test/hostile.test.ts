@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { digestSecret, generateSecret } from '@keygate/api-key'
+import { addressTag, hashAddress } from '@keygate/rate-limit'
 import { Redis } from 'ioredis'
 import t from 'tap'
 import { LookUpQueues } from '../src/admission/look-up-queues.ts'
@@ -99,7 +100,7 @@ t.test('GX-11: ten thousand keys with a wrong checksum: not one reaches key-serv
 })
 
 t.test('GX-11: guesses with a right checksum: past the budget 429, and one look-up at a time; known keys and other addresses do not notice', async t => {
-  const gateway = await house.openGateway({ ...door.env, KEYGATE_REFUSALS_LIMIT: '20', KEYGATE_TRUST_PROXY: '127.0.0.1' })
+  const gateway = await house.openGateway({ ...door.env, KEYGATE_REFUSALS_LIMIT: '20', KEYGATE_RECORD_TTL_SECONDS: '3600', KEYGATE_TRUST_PROXY: '127.0.0.1' })
   const [known, owner, fresh] = [await project.createKey(), await project.createKey(), await project.createKey()]
   const use = async (secret: string, address: string): Promise<Answer> => await call(gateway.url, { path, headers: [...basicOf(`${project.id}:${secret}`), ...from(address)] })
   const guess = async (): Promise<Answer> => await use(generateSecret('kg'), '198.51.100.1')
@@ -167,7 +168,7 @@ t.test('GX-11: the same with key-service frozen', async t => {
 })
 
 t.test('GX-12 GX-13: a flood of made-up addresses, keys and forms makes one name in Redis, takes no memory and displaces nobody', async t => {
-  const gateway = await startMeasuredGateway(house, { ...door.env, KEYGATE_REFUSALS_LIMIT: '100', LOG_LEVEL: 'fatal' })
+  const gateway = await startMeasuredGateway(house, { ...door.env, KEYGATE_REFUSALS_LIMIT: '100', KEYGATE_RECORD_TTL_SECONDS: '3600', LOG_LEVEL: 'fatal' })
   const keys = await many(100, async () => await project.createKey(), 5)
   const useKnown = async (): Promise<Statuses> => statuses(await many(keys.length, async i => await call(gateway.url, { path, headers: basicOf(`${project.id}:${keys[i]?.secret ?? ''}`) })))
   t.strictSame(await useKnown(), { 200: 100 })
@@ -194,9 +195,10 @@ t.test('GX-12 GX-13: a flood of made-up addresses, keys and forms makes one name
   const warm = await heapOf(gateway)
   await pour(flooding)
   const made = (await redis.keys('*')).filter(name => !names.includes(name) && !/^kg:(?:gateways|usage|\{[^}]*\}:admitted)/.test(name))
+  // Others that were there before may have ended by now: a log lives for a minute after its last request.
+  const ofOurAddress = `kg:{${addressTag(hashAddress('127.0.0.1'))}}:rl:`
+  t.strictSame(made.filter(name => !name.startsWith(ofOurAddress)), [], 'nothing is named after an address, a key or a form that was made up')
   t.ok(made.length <= 1, `one address, one name: ${made.join(' ')}`)
-  t.match(made.join(' '), /^(?:kg:\{a:[^}]*\}:rl:\S+)?$/)
-  t.equal((await redis.keys('kg:{a:*')).length, names.filter(name => name.startsWith('kg:{a:')).length + made.length)
   const grown = await heapOf(gateway) - warm
   t.comment(`heap: ${warm} bytes, then ${grown} more, ${(grown / flooding).toFixed(0)} a request`)
   t.ok(grown < 100 * flooding, 'not even a name of each is kept')

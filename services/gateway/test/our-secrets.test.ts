@@ -30,6 +30,9 @@ t.test('what a field has of ours: an issued secret anywhere, what may be one whe
   for (const value of ['', 'kg', 'kg_', uuid, generateSecret('other')]) t.notOk(importing.isInField(value))
   for (const value of [uuid, `x, ${uuid}`, `Bearer ${uuid}`, `"${uuid}"`, secret]) t.ok(importing.isCarriedBy(value), value)
   t.notOk(plain.isCarriedBy(uuid), 'a form that is not taken over')
+  for (const value of [uuid, `app/${uuid}`, `app-${uuid}/1`, `x${uuid.toUpperCase()}9`, `app/${uuid.replaceAll('-', '%2D')}`, secret, `app/${secret}x`]) t.ok(importing.mayStandIn(value), `K25: ${value}`)
+  for (const value of ['curl/8.5.0', 'Mozilla/5.0 (X11)', uuid.slice(1), '']) t.notOk(importing.mayStandIn(value), value)
+  t.notOk(plain.mayStandIn(`app/${uuid}`), 'a form that is not taken over')
   for (const userPass of [`${project}:${secret}`, `${secret}:`, secret, `u:a:${secret}`, `u:${secret.replaceAll('_', '%5f')}`, `u:${escaped(secret)}`]) {
     for (const value of [`Basic ${b64(userPass)}`, `BASIC   ${b64(userPass)}`, `basic\t${b64(userPass)}`, `Bearer x, Basic ${b64(userPass)}`, `,Basic ${b64(userPass)}`, `Basic ${b64('a:b')}, bASic ${b64(userPass)}`, `Basic ${Buffer.from(userPass).toString('base64url')}`]) t.ok(plain.isInBasic(value), value)
   }
