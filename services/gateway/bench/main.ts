@@ -34,7 +34,7 @@ try {
   try {
     say(`Node ${process.versions.node}, ${availableParallelism()} x ${processor?.model.trim() ?? 'a processor'} for generator, upstream, Redis and the measured system together; load average at the start ${load.toFixed(2)}${profiles === undefined ? '' : '; the figures are of processes that are being profiled'}`)
 
-    const contenders = asked('upstream', 'f', 'a', 'b', 'c', 'd', 'e', 'e200')
+    const contenders = asked('upstream', 'f', 'a', 'b', 'c', 'd', 'e', 'eoff', 'e200')
     if (contenders.length > 0) {
       progress(`proxying: ${contenders.map(({ id }) => id).join(', ')}`)
       const found = await inTurns(generator, contenders, plan)

@@ -6,7 +6,7 @@ import { startSystem } from './program.ts'
 import { connections } from './systems/serve.ts'
 import type { Request } from './load.ts'
 
-export const ids = ['upstream', 'f', 'a', 'b', 'c', 'd', 'e', 'e200', 'auth', 'latency', 'two'] as const
+export const ids = ['upstream', 'f', 'a', 'b', 'c', 'd', 'e', 'eoff', 'e200', 'auth', 'latency', 'two'] as const
 export type Id = typeof ids[number]
 
 /** Something that takes load. */
@@ -24,7 +24,7 @@ export interface Target {
 }
 
 export interface Stage {
-  targets: Record<'upstream' | 'f' | 'a' | 'b' | 'c' | 'd' | 'e' | 'e200' | 'auth' | 'two', Target | undefined>
+  targets: Record<'upstream' | 'f' | 'a' | 'b' | 'c' | 'd' | 'e' | 'eoff' | 'e200' | 'auth' | 'two', Target | undefined>
   redisPid: number
   /** Ends all in order. */
   stop: () => Promise<void>
@@ -98,8 +98,9 @@ async function open ({ wanted, profiles, progress, signal }: StageOptions, ends:
   const upstream = await startSystem('upstream', {})
   ends.push(upstream.stop)
 
-  const needsOurs = (['e', 'e200', 'auth', 'latency', 'two'] as const).some(wanted)
-  const gateways = wanted('two') ? 2 : 1
+  const needsOurs = (['e', 'eoff', 'e200', 'auth', 'latency', 'two'] as const).some(wanted)
+  const count = wanted('two') ? 2 : 1
+  const gateways = wanted('eoff') ? count + 1 : count // the last one records no usage
   const ours = needsOurs ? await startOurs() : undefined
 
   async function startOurs (): Promise<Ours> {
@@ -114,7 +115,7 @@ async function open ({ wanted, profiles, progress, signal }: StageOptions, ends:
       apis: apis(upstream.url),
       gatewayNodeArgs: index => nodeArgs(`e-gateway-${index + 1}`),
       env: {
-        gateway: { NODE_ENV: 'production', KEYGATE_UPSTREAM_CONNECTIONS: String(connections * 2), KEYGATE_REDIS_TIMEOUT_MS: '5000', KEYGATE_VERIFY_TIMEOUT_MS: '5000' },
+        gateway: index => ({ KEYGATE_USAGE: String(index < count), NODE_ENV: 'production', KEYGATE_UPSTREAM_CONNECTIONS: String(connections * 2), KEYGATE_REDIS_TIMEOUT_MS: '5000', KEYGATE_VERIFY_TIMEOUT_MS: '5000' }),
         keyService: { NODE_ENV: 'production', KEYGATE_REQUESTS_LIMIT: '100000', KEYGATE_REDIS_TIMEOUT_MS: '5000' }
       }
     })
@@ -137,8 +138,8 @@ async function open ({ wanted, profiles, progress, signal }: StageOptions, ends:
   progress('starting the other systems')
   const [f, a, b, c, d] = [await theirs('f'), await theirs('a'), await theirs('b'), await theirs('c'), await theirs('d')]
 
-  const own = (id: string, label: string, { requests = one, count = 1, expect = 200 }: { requests?: Request[], count?: number, expect?: number } = {}): Target | undefined => {
-    const processes = ours?.stack.gateways.slice(0, count)
+  const own = (id: string, label: string, { requests = one, from = 0, to = 1, expect = 200 }: { requests?: Request[], from?: number, to?: number, expect?: number } = {}): Target | undefined => {
+    const processes = ours?.stack.gateways.slice(from, to)
     return processes && { id, label, urls: processes.map(({ url }) => url), requests, expect, isLimited: true, pids: processes.map(({ pid }) => pid) }
   }
   return {
@@ -151,9 +152,10 @@ async function open ({ wanted, profiles, progress, signal }: StageOptions, ends:
       c,
       d,
       e: own('e', '(e) ours, one key'),
+      eoff: wanted('eoff') ? own('eoff', '(e) without usage', { from: count, to: count + 1 }) : undefined,
       e200: own('e200', `(e') ours, ${spread.projects * spread.keys} keys in turn`, { ...ours && { requests: ours.requests } }),
       auth: own('auth', 'forward-auth, one key', { requests: one.map(toAuthorize), expect: 204 }),
-      two: own('two', 'two gateways', { count: 2 })
+      two: own('two', 'two gateways', { to: 2 })
     }
   }
 }
