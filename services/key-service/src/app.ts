@@ -40,10 +40,14 @@ import { strictRequests } from './plugins/strict-requests.ts'
 import { createProjectCommands } from './projects/commands.ts'
 import { createErasure } from './projects/erasure.ts'
 import { projectRoutes } from './projects/routes.ts'
+import { requestLogRoutes } from './request-log/routes.ts'
 import { createRoleCommands } from './roles/commands.ts'
 import { roleRoutes } from './roles/routes.ts'
 import { createServiceTokenCommands } from './service-tokens/commands.ts'
 import { serviceTokenRoutes } from './service-tokens/routes.ts'
+import { callerRoutes } from './usage/callers-routes.ts'
+import { usageRoutes } from './usage/routes.ts'
+import { createUsage } from './usage/usage.ts'
 import { createPepperUpkeep } from './vault/pepper-upkeep.ts'
 import { verificationRoutes } from './verification/routes.ts'
 
@@ -64,13 +68,16 @@ export async function buildApp (config: Config, open: (log: FastifyBaseLogger) =
   const lastUse = createLastUse({ database, log: app.log, intervalMs: upkeepMs })
   const answerUpkeep = createUpkeep({ database, log: app.log })
   const erasure = createErasure({ database, log: app.log })
+  const usage = createUsage({ database, redisUrl: config.redisUrl, lastUse, log: app.log, registry, intervalMs: config.usageIntervalMs, lateMs: config.usageLateMs, silentMs: config.usageSilentMs, logRetentionDays: config.logRetentionDays })
   const pepperUpkeep = createPepperUpkeep({ database, peppers, log: app.log, intervalMs: upkeepMs })
   app.addHook('onReady', async () => {
     relay.start()
     answerUpkeep.start()
     erasure.start()
+    usage.start()
   })
   app.addHook('onClose', async () => {
+    await usage.stop() // which notes the last uses
     await Promise.all([relay.stop(), answerUpkeep.stop(), erasure.stop(), lastUse.close(), pepperUpkeep.close()])
     await Promise.all([redis.close(), database.close()])
   })
@@ -125,10 +132,13 @@ export async function buildApp (config: Config, open: (log: FastifyBaseLogger) =
     })
     await v1.register(roleRoutes, { database, commands: createRoleCommands({ makeChange, knownScopes }) })
     await v1.register(limitRoutes, { database, redis, catalogue })
+    await v1.register(usageRoutes, { database })
+    await v1.register(callerRoutes, { database })
+    await v1.register(requestLogRoutes, { database })
     await v1.register(auditRoutes, { database })
     await v1.register(catalogueRoutes, { catalogue })
     await v1.register(healthRoutes, { database, redis })
-    await v1.register(verificationRoutes, { database, peppers, lastUse, pepperUpkeep, registry })
+    await v1.register(verificationRoutes, { database, peppers, pepperUpkeep, registry })
     await v1.register(changesRoutes, { database })
   }, { prefix: '/v1' })
 

@@ -32,6 +32,10 @@ const Variables = Type.Object({
   KEYGATE_RELAY_INTERVAL_MS: Type.Integer({ minimum: 10, maximum: 60_000, default: 500, description: 'how often undelivered changes are tried again, in milliseconds' }),
   KEYGATE_REDIS_TIMEOUT_MS: Type.Integer({ minimum: 10, maximum: 30_000, default: 100, description: 'how long the delivery of a change to Redis may take before it is answered as pending, in milliseconds' }),
   KEYGATE_DATABASE_TIMEOUT_MS: Type.Integer({ minimum: 50, maximum: 60_000, default: 2000, description: 'how long PostgreSQL may take to connect or for a statement, in milliseconds' }),
+  KEYGATE_USAGE_INTERVAL_MS: Type.Integer({ minimum: 10, maximum: 60_000, default: 1000, description: 'how long the next look for usage in Redis waits when all of it was fetched, in milliseconds' }),
+  KEYGATE_USAGE_LATE_MS: Type.Integer({ minimum: 100, maximum: 3_600_000, default: 30_000, description: 'usage that another replica fetched and has not stored after so long is stored by this one, in milliseconds' }),
+  KEYGATE_USAGE_SILENT_MS: Type.Integer({ minimum: 1000, maximum: 86_400_000, default: 120_000, description: 'a gateway without heartbeat that sent nothing for so long has ended, and what it had not sent is settled, in milliseconds' }),
+  KEYGATE_LOG_RETENTION_DAYS: Type.Optional(Type.Integer({ minimum: 1, maximum: 36_500, description: 'rows of the request log are dropped after so many days; unset: never' })),
   LOG_LEVEL: Type.Unsafe<'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent'>({
     type: 'string', enum: ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], default: 'info', description: 'fatal, error, warn, info, debug, trace or silent'
   })
@@ -60,6 +64,10 @@ export interface Config {
   relayIntervalMs: number
   redisTimeoutMs: number
   databaseTimeoutMs: number
+  usageIntervalMs: number
+  usageLateMs: number
+  usageSilentMs: number
+  logRetentionDays: number | undefined
   logLevel: string
 }
 
@@ -94,6 +102,10 @@ export function readConfig (env: Environment): { config: Config, warnings: strin
       relayIntervalMs: variables.KEYGATE_RELAY_INTERVAL_MS,
       redisTimeoutMs: variables.KEYGATE_REDIS_TIMEOUT_MS,
       databaseTimeoutMs: variables.KEYGATE_DATABASE_TIMEOUT_MS,
+      usageIntervalMs: variables.KEYGATE_USAGE_INTERVAL_MS,
+      usageLateMs: variables.KEYGATE_USAGE_LATE_MS,
+      usageSilentMs: variables.KEYGATE_USAGE_SILENT_MS,
+      logRetentionDays: variables.KEYGATE_LOG_RETENTION_DAYS,
       logLevel: variables.LOG_LEVEL
     }
   }

@@ -19,7 +19,7 @@ const tags = /(?:W\/)?"[^"]*"/g
 /**
  * The ETag of a key, a project or a role: its version, quoted.
  *
- * It names the settings. What the service notes beside them (`effective`, `lastUsedAt`, what time alone decides) may differ under one
+ * It names the settings. What the service notes beside them (`effective`, `lastUsedAt`, what was counted, what time alone decides) may differ under one
  * tag: it cannot be overwritten by anybody, so nobody needs to be kept from it.
  */
 export function etagOf ({ version }: { version: number }): string {

@@ -53,8 +53,8 @@ export function eventsOf (projectId: string | null, { action, actorId, keyId, fr
   return sql`SELECT ${eventRow} AS event FROM audit_events WHERE ${sql.join(conditions, sql` AND `)} ORDER BY id DESC LIMIT ${limit + 1}`
 }
 
-/** The format of the schema lets through what is no moment, such as second 60, and years that PostgreSQL does not know. */
-function instantOf (pointer: string, text: string): string {
+/** The format of the schema lets through what is no moment, such as second 60, and years that PostgreSQL does not know. @throws {ProblemError} 422 for those. */
+export function instantOf (pointer: string, text: string): string {
   const ms = Date.parse(text)
   const instant = Number.isNaN(ms) ? '' : new Date(ms).toISOString()
   if (!isInstant(instant)) throw unacceptable([{ pointer, message: 'must be a date-time such as 2026-11-20T10:00:00Z' }])

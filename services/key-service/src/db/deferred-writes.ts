@@ -3,10 +3,12 @@ export interface DeferredWritesOptions<T> {
   intervalMs: number
   /** Writes what was noted since the last time, by its id. What it cannot write it must say itself: it never rejects. */
   write: (noted: Map<string, T>) => Promise<void>
+  /** What stands when something was noted twice before it was written; without it, the later one. */
+  merge?: (before: T, after: T) => T
 }
 
 export interface DeferredWrites<T> {
-  /** Returns at once. Noted again before it was written, the later value stands. */
+  /** Returns at once. */
   note: (id: string, value: T) => void
   /** Writes all that was noted, now. */
   flush: () => Promise<void>
@@ -18,7 +20,7 @@ export interface DeferredWrites<T> {
 const mostNoted = 10_000
 
 /** What verifications notice, written off the request's path: one write at a time, many notes in each. */
-export function createDeferredWrites<T> ({ intervalMs, write }: DeferredWritesOptions<T>): DeferredWrites<T> {
+export function createDeferredWrites<T> ({ intervalMs, write, merge = (_before, after) => after }: DeferredWritesOptions<T>): DeferredWrites<T> {
   let noted = new Map<string, T>()
   let timer: NodeJS.Timeout | undefined
   let flushing = Promise.resolve()
@@ -42,7 +44,7 @@ export function createDeferredWrites<T> ({ intervalMs, write }: DeferredWritesOp
     flush,
     note: (id, value) => {
       if (closed || (noted.size >= mostNoted && !noted.has(id))) return
-      noted.set(id, value)
+      noted.set(id, noted.has(id) ? merge(noted.get(id) as T, value) : value)
       timer ??= setTimeout(() => { flush().catch(() => {}) }, intervalMs).unref()
     },
     close: async () => {

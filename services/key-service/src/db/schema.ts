@@ -83,12 +83,12 @@ export const keys = pgTable('keys', {
   /** Its secrets cannot be shown again: no ciphertext is kept. */
   sealed: boolean('sealed').notNull().default(true),
   expiresAt: instant('expires_at'),
-  /** In steps of a minute; the last look-up of any of its secrets. */
+  /** In steps of a minute: when a request was last admitted with any of its secrets. */
   lastUsedAt: instant('last_used_at'),
   /** What is searched, in one column for one index. The separator can stand in neither part. */
   searchText: text('search_text').generatedAlwaysAs(sql`name || E'\\x1f' || coalesce(description, '')`),
   version: version('version').notNull().default(1),
-  /** The highest version that Redis has confirmed, and since when. */
+  /** The highest version that Redis has confirmed, and since when by Redis's clock. */
   effectiveVersion: version('effective_version').notNull().default(0),
   effectiveAt: instant('effective_at'),
   createdAt: instant('created_at').notNull().defaultNow(),
@@ -138,6 +138,8 @@ export const secrets = pgTable('secrets', {
   uniqueIndex('secrets_digest').on(table.digest),
   // At most two secrets per key: one current, one retiring. The database holds it even if two rotations should ever meet.
   uniqueIndex('secrets_state').on(table.projectId, table.keyId, table.state),
+  // The few that rotations retire. Not by their last use, which is written often and would then move the index each time.
+  index('secrets_retiring').on(table.projectId, table.keyId).where(sql`state = 'retiring'`),
   check('secrets_not_after', sql`(${table.state} = 'retiring') = (${table.notAfter} IS NOT NULL)`)
 ])
 

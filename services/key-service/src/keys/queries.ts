@@ -5,6 +5,7 @@ import type { Executor } from '../db/database.ts'
 import { policyList } from '../policies/repository.ts'
 import { isThere } from '../projects/queries.ts'
 import { isSearchable } from '../text.ts'
+import { isActive, needsAttention } from './attention.ts'
 import { ofKey, ownScopes, runningLogging } from './columns.ts'
 import type { Key, ListKeys } from './schemas.ts'
 import type { KeyAddress } from './secrets.ts'
@@ -58,7 +59,7 @@ export async function findKey (db: Executor, { projectId, keyId }: KeyAddress): 
 }
 
 const statusIs: Record<Key['status'], SQL> = {
-  active: sql`k.status = 'active' AND (k.expires_at IS NULL OR k.expires_at > now())`,
+  active: isActive,
   expired: sql`k.status = 'active' AND k.expires_at <= now()`,
   disabled: sql`k.status = 'disabled'`,
   revoked: sql`k.status = 'revoked'`
@@ -87,7 +88,7 @@ export interface KeyPage { rows: KeyRow[], nextCursor: string | null }
  *
  * @param covered the scopes that `allowedForAll` stands for.
  */
-export async function listKeys (db: Executor, projectId: string, { search, status, scope, role, sort, cursor, limit }: ListKeys, covered: ReadonlySet<string>): Promise<KeyPage> {
+export async function listKeys (db: Executor, projectId: string, { search, status, scope, role, attention, sort, cursor, limit }: ListKeys, covered: ReadonlySet<string>): Promise<KeyPage> {
   const column = columns[sort.replace('-', '')] as Column
   const after = cursor === undefined ? undefined : readCursor(cursor, sort, { value: value => column.accepts(value) || (column.isNullable && value === noValue), id: keyId })
   if ([search, scope, role].some(text => text !== undefined && !isSearchable(text))) return { rows: [], nextCursor: null }
@@ -96,6 +97,7 @@ export async function listKeys (db: Executor, projectId: string, { search, statu
     sql`k.status <> 'deleted'`,
     isThere(projectId),
     ...status === undefined ? [] : [statusIs[status]],
+    ...attention === undefined ? [] : [needsAttention(attention, projectId)],
     ...scope === undefined ? [] : [mayCall(scope, covered)],
     ...role === undefined ? [] : [sql`k.role_id = (SELECT r.id FROM roles r WHERE r.project_id = ${projectId} AND r.name = ${role})`],
     ...search === undefined || search === '' ? [] : [matches(search)]

@@ -9,11 +9,14 @@ import { contextOf } from '../plugins/authentication.ts'
 import { IfMatchHeaders, etagOf, ifMatch, requireIfMatch } from '../preconditions.ts'
 import { hasProject } from '../projects/queries.ts'
 import { KeyParams, NoSettings, ProjectParams, noContent } from '../schemas.ts'
+import { countAttention } from './attention.ts'
 import type { ChangedKey, KeyCommands, KeyTarget } from './commands.ts'
 import { findKey, listKeys } from './queries.ts'
+import { readRequests24h } from './requests24h.ts'
 import type { RevealSecret } from './reveal.ts'
-import { CreateKey, EditKey, ExtendRotation, KeyList, ListKeys, RevealKey, RevealedSecret, RevokeKey, RotateKey, type Key } from './schemas.ts'
+import { AttentionCounts, CreateKey, EditKey, ExtendRotation, KeyList, ListKeys, RevealKey, RevealedSecret, RevokeKey, RotateKey, type Key, type KeyWithUsage } from './schemas.ts'
 import type { KeyAddress } from './secrets.ts'
+import { readSinceRevoked } from './since-revoked.ts'
 import { viewKey, type Endpoint } from './view.ts'
 
 export interface KeyRoutesOptions {
@@ -29,6 +32,7 @@ export interface KeyRoutesOptions {
 const tags = ['keys']
 const key = { $ref: 'Key#' }
 const keyWithSecret = { $ref: 'KeyWithSecret#' }
+const keyWithUsage = { $ref: 'KeyWithUsage#' }
 const collection = '/projects/:projectId/keys'
 const item = `${collection}/:keyId`
 const RotateHeaders = Type.Object({ ...IfMatchHeaders.properties, ...IdempotencyHeaders.properties })
@@ -53,17 +57,33 @@ export const keyRoutes: FastifyPluginAsyncTypebox<KeyRoutesOptions> = async (app
     return await database.search(async db => {
       const { rows, nextCursor } = await listKeys(db, projectId, request.query, coveredScopes)
       if (rows.length === 0 && !await hasProject(db, projectId)) throw projectNotFound()
-      return { data: rows.map(row => viewKey(row, endpoints)), nextCursor }
+      const requests24h = await readRequests24h(db, projectId, rows.map(({ id }) => id))
+      return { data: rows.map(row => ({ ...viewKey(row, endpoints), requests24h: requests24h.get(row.id) ?? [] })), nextCursor }
+    })
+  })
+
+  app.get(`${collection}/attention`, {
+    config: { permission: 'keys:read', problems: [404] },
+    schema: { tags, operationId: 'countKeysToAttend', summary: 'How many keys somebody should look at, by the filter that lists them', params: ProjectParams, response: { 200: AttentionCounts } }
+  }, async request => {
+    const { projectId } = request.params
+    return await database.search(async db => {
+      if (!await hasProject(db, projectId)) throw projectNotFound()
+      return await countAttention(db, projectId)
     })
   })
 
   app.get(item, {
     config: { permission: 'keys:read', problems: [404] },
-    schema: { tags, operationId: 'getKey', summary: 'One key', params: KeyParams, response: { 200: key } }
+    schema: { tags, operationId: 'getKey', summary: 'One key', params: KeyParams, response: { 200: keyWithUsage } }
   }, async (request, reply) => {
-    const row = await database.run(async db => await findKey(db, request.params))
-    if (row === undefined) throw keyNotFound()
-    return await reply.header('etag', etagOf(row)).send(viewKey(row, endpoints))
+    const body = await database.run(async (db): Promise<KeyWithUsage> => {
+      const row = await findKey(db, request.params)
+      if (row === undefined) throw keyNotFound()
+      const requests24h = await readRequests24h(db, row.projectId, [row.id])
+      return { ...viewKey(row, endpoints), requests24h: requests24h.get(row.id) ?? [], sinceRevoked: await readSinceRevoked(db, row) }
+    })
+    return await reply.header('etag', etagOf(body)).send(body)
   })
 
   app.patch(item, {

@@ -29,6 +29,8 @@ const example = {
   endpoints: [{ api: 'forms', url: 'https://api.example.org/app/api/v1' }]
 }
 
+const hourly = [...Array<number>(20).fill(0), 12, 310, 42, 7]
+
 /** More scopes than any catalogue has. */
 const maxScopes = 1000
 const scope = text(200)
@@ -73,10 +75,28 @@ export const Key = Type.Object({
   ...effect,
   createdAt: Timestamp,
   createdBy: text(400),
-  lastUsedAt: nullable(Type.String({ ...Timestamp, description: 'in steps of about a minute' })),
+  lastUsedAt: nullable(Type.String({ ...Timestamp, description: 'when a request was last admitted, in steps of a minute' })),
   endpoints: Type.Array(Type.Object({ api: text(200), url: nullable(text(2000)) }), { maxItems: 1000 })
 }, { $id: 'Key', examples: [example] })
 export type Key = Static<typeof Key>
+
+const most = Number.MAX_SAFE_INTEGER
+const requests24h = Type.Array(integer(0, most), { minItems: 24, maxItems: 24, description: 'requests in each hour (UTC) of the last 24, whatever became of them; the last one is the hour that runs' })
+
+const SinceRevoked = Type.Object({
+  admitted: integer(0, most, { description: '0 exactly if no request was admitted since; requests from before in the same minute are left out' }),
+  refused: integer(0, most, { description: 'by the minute: refusals from before in the minute of the revocation are among them' }),
+  callers: integer(0, most, { description: 'who came since then, of the last 7 days; at most 50 are known' })
+}, { description: 'since `effectiveAt`, of a revoked key; null: it is not revoked, or that is not effective everywhere yet' })
+export type SinceRevoked = Static<typeof SinceRevoked>
+
+/** In lists. */
+export const ListedKey = Type.Object({ ...Key.properties, requests24h }, { $id: 'ListedKey', examples: [{ ...example, requests24h: hourly }] })
+export type ListedKey = Static<typeof ListedKey>
+
+/** Asked for by itself. What changes a key answers without what was counted: nobody counts for it in the middle of a change. */
+export const KeyWithUsage = Type.Object({ ...Key.properties, requests24h, sinceRevoked: nullable(SinceRevoked) }, { $id: 'KeyWithUsage', examples: [{ ...example, requests24h: hourly, sinceRevoked: null }] })
+export type KeyWithUsage = Static<typeof KeyWithUsage>
 
 const secretExample = 'kg_0123456789ABCDEFGHIJKL_3S5D6s'
 export const KeyWithSecret = Type.Object({
@@ -86,7 +106,7 @@ export const KeyWithSecret = Type.Object({
 }, { $id: 'KeyWithSecret', examples: [{ ...example, rotation: null, secret: secretExample }] })
 
 export const KeyList = Type.Object({
-  data: Type.Array(Type.Unsafe<Key>({ $ref: 'Key#' }), { maxItems: 100 }),
+  data: Type.Array(Type.Unsafe<ListedKey>({ $ref: 'ListedKey#' }), { maxItems: 100 }),
   nextCursor: NextCursor
 })
 
@@ -147,11 +167,23 @@ export const RevealedSecret = Type.Object({ secret: text(200) }, { examples: [{ 
 
 export const keySorts = ['name', '-name', 'createdAt', '-createdAt', 'expiresAt', '-expiresAt', 'lastUsedAt', '-lastUsedAt'] as const
 
+export const attentions = ['old-secret-in-use', 'expiring', 'at-limit', 'unused'] as const
+export type Attention = typeof attentions[number]
+const attention = oneOf([...attentions], {
+  description: 'active keys of which: the old secret of a rotation was used in the last 24 hours · the expiry is within 7 days · a request was limited in the last hour · nothing was admitted in 90 days, and they are older'
+})
+
+export const AttentionCounts = Type.Object({
+  data: Type.Array(Type.Object({ attention, keys: integer(0, most) }), { minItems: attentions.length, maxItems: attentions.length, description: 'how many keys each filter finds' })
+}, { examples: [{ data: [{ attention: 'old-secret-in-use', keys: 1 }, { attention: 'expiring', keys: 3 }, { attention: 'at-limit', keys: 0 }, { attention: 'unused', keys: 12 }] }] })
+export type AttentionCounts = Static<typeof AttentionCounts>
+
 export const ListKeys = Type.Object({
   search: Type.Optional(text(100, { description: 'three characters or more: anywhere in name or description; fewer: the beginning of the name. In any case' })),
   status: Type.Optional(oneOf(['active', 'disabled', 'expired', 'revoked'], { description: 'only keys with this status' })),
   scope: Type.Optional(text(200, { description: 'keys that may call it: by their own scopes, their role, or because they are allowed for all' })),
   role: Type.Optional(text(100, { description: 'keys bound to the role of this name' })),
+  attention: Type.Optional(attention),
   sort: oneOf([...keySorts], { default: '-createdAt', description: 'what has no value comes last, in both directions' }),
   ...page
 }, { additionalProperties: false })

@@ -30,12 +30,15 @@ export async function findRecent (db: Executor): Promise<RaisedVersion[]> {
 }
 
 /**
- * Notes that Redis has confirmed these rows, on the rows and on their keys and projects, and returns since when.
+ * Notes that Redis has confirmed these rows, on the rows and on their keys and projects.
  *
  * It only ever raises what is noted, so two relays may mark the same rows in any order.
+ *
+ * @param at since when, by Redis's clock: usage is booked by it too, so that what came after a change can be told from what came before.
  */
-export async function markDelivered (db: Executor, rows: OutboxRow[]): Promise<Date> {
-  const marked = await db.execute<{ at: string }>(sql`
+export async function markDelivered (db: Executor, rows: OutboxRow[], at: Date): Promise<void> {
+  const since = sql`${at.toISOString()}::timestamptz`
+  await db.execute(sql`
     WITH delivered AS (
       SELECT id, "projectId" AS project_id, "keyId" AS key_id, version
       FROM jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) AS r(id bigint, "projectId" uuid, "keyId" text, version bigint)
@@ -44,14 +47,13 @@ export async function markDelivered (db: Executor, rows: OutboxRow[]): Promise<D
     ), marked_rows AS (
       UPDATE outbox SET delivered_at = now() FROM delivered WHERE outbox.id = delivered.id AND outbox.delivered_at IS NULL
     ), marked_keys AS (
-      UPDATE keys SET effective_version = latest.version, effective_at = now() FROM latest
+      UPDATE keys SET effective_version = latest.version, effective_at = ${since} FROM latest
       WHERE keys.project_id = latest.project_id AND keys.id = latest.key_id AND keys.effective_version < latest.version
     ), marked_projects AS (
-      UPDATE projects SET effective_version = latest.version, effective_at = now() FROM latest
+      UPDATE projects SET effective_version = latest.version, effective_at = ${since} FROM latest
       WHERE projects.id = latest.project_id AND latest.key_id = '*' AND projects.effective_version < latest.version
     )
-    SELECT now()::timestamptz(3) AS at`)
-  return new Date(marked[0]?.at ?? Date.now())
+    SELECT 1`)
 }
 
 /**

@@ -42,9 +42,9 @@ export function createRelay ({ database, redis, log, metrics, intervalMs }: Rela
 
   async function deliver (rows: OutboxRow[]): Promise<Date | null> {
     try {
-      await raiseAll(redis, rows)
+      const at = new Date(await raiseAll(redis, rows))
       // No retry of our own: should this fail, the rows stay undelivered and the next round raises and marks them again.
-      const at = await database.run(async db => await markDelivered(db, rows))
+      await database.run(async db => { await markDelivered(db, rows, at) })
       metrics.delivered(rows.length)
       return at
     } catch (error) {
@@ -75,8 +75,8 @@ export function createRelay ({ database, redis, log, metrics, intervalMs }: Rela
   async function deliverBacklog (): Promise<void> {
     const rows = await database.run(async db => await findUndelivered(db, batchSize))
     if (rows.length === 0) return
-    await raiseAll(redis, rows)
-    await database.run(async db => await markDelivered(db, rows))
+    const at = new Date(await raiseAll(redis, rows))
+    await database.run(async db => { await markDelivered(db, rows, at) })
     metrics.delivered(rows.length)
     if (rows.length === batchSize && !stopped) await deliverBacklog()
   }
@@ -128,7 +128,9 @@ export function createRelay ({ database, redis, log, metrics, intervalMs }: Rela
   }
 }
 
-async function raiseAll (redis: RedisConnection, raised: RaisedVersion[]): Promise<void> {
+/** @returns since when all of them are raised, Unix milliseconds by Redis's clock. */
+async function raiseAll (redis: RedisConnection, raised: RaisedVersion[]): Promise<number> {
+  let atMs = 0
   for (let start = 0; start < raised.length; start += batchSize) {
     const byProject = new Map<string, Record<string, number>>()
     for (const { projectId, keyId, version } of raised.slice(start, start + batchSize)) {
@@ -136,6 +138,7 @@ async function raiseAll (redis: RedisConnection, raised: RaisedVersion[]): Promi
       versions[keyId] = Math.max(versions[keyId] ?? 0, version)
       byProject.set(projectId, versions)
     }
-    for (const [projectId, versions] of byProject) await raiseVersions(redis, projectId, versions)
+    for (const [projectId, versions] of byProject) atMs = Math.max(atMs, await raiseVersions(redis, projectId, versions))
   }
+  return atMs
 }

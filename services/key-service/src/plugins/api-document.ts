@@ -2,7 +2,7 @@ import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import fp from 'fastify-plugin'
 import type { FastifyContextConfig, FastifySchema } from 'fastify'
-import { Key, KeyWithSecret } from '../keys/schemas.ts'
+import { Key, KeyWithSecret, KeyWithUsage, ListedKey } from '../keys/schemas.ts'
 import { Me, Member, Operator } from '../people/schemas.ts'
 import { Project } from '../projects/schemas.ts'
 import { Role } from '../roles/schemas.ts'
@@ -37,8 +37,10 @@ const document = {
     { name: 'operators', description: 'Who runs the installation' },
     { name: 'people', description: 'Signing in and out' },
     { name: 'projects', description: 'What owns keys' },
+    { name: 'request-log', description: 'Requests of what was switched to be logged, one by one' },
     { name: 'roles', description: 'Named sets of scopes that keys can be bound to' },
     { name: 'service-tokens', description: 'How programs call this service' },
+    { name: 'usage', description: 'What became of requests, in numbers' },
     { name: 'verification', description: 'For gateways' }
   ],
   components: {
@@ -51,7 +53,7 @@ const document = {
 
 /** The OpenAPI document, made from the routes' own schemas, at `/openapi.json` and as a page at `/docs`. */
 export const apiDocument = fp(async app => {
-  for (const schema of [Problem, Key, KeyWithSecret, Project, Me, Member, Operator, Role, ServiceToken]) app.addSchema(schema)
+  for (const schema of [Problem, Key, KeyWithSecret, KeyWithUsage, ListedKey, Project, Me, Member, Operator, Role, ServiceToken]) app.addSchema(schema)
   const configs = new Map<string, FastifyContextConfig>()
   await app.register(swagger, {
     openapi: document,

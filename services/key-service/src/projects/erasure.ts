@@ -1,7 +1,8 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Database } from '../db/database.ts'
 import { codeOf } from '../db/failures.ts'
-import { batchSizes, eraseBatch, findUnerased } from './repository.ts'
+import { awaitStoring, eraseTraces } from '../usage/traces.ts'
+import { batchSizes, eraseBatch, findUnerased, noteErased } from './repository.ts'
 
 export interface ErasureParts {
   database: Database
@@ -19,8 +20,8 @@ export interface Erasure {
 }
 
 /**
- * Erases the keys of deleted projects, batch by batch, off the request's path: after each deletion, at the start, because a process may
- * have ended in between, and again and again. Each batch is a transaction, so whatever ends this leaves no half of a key; several
+ * Erases the keys of deleted projects, and what was written down of who called with them, batch by batch, off the request's path: after
+ * each deletion, at the start, because a process may have ended in between, and again and again. Each batch is a transaction, so whatever ends this leaves no half of a key; several
  * processes may do it at once, they leave each other's keys out.
  */
 export function createErasure ({ database, log, intervalMs = 60_000 }: ErasureParts): Erasure {
@@ -30,16 +31,31 @@ export function createErasure ({ database, log, intervalMs = 60_000 }: ErasurePa
   let timer: NodeJS.Timeout | undefined
   let running: Promise<void> | undefined
 
-  /** @returns how many keys were erased. */
+  /** @returns how many keys and traces of callers were erased. */
   async function eraseProject (projectId: string): Promise<number> {
+    let after = ''
+    const keys = await inBatches(batchSizes.afterwards, async size => {
+      const { erased, last } = await database.transaction(async tx => await eraseBatch(tx, projectId, { after, size, locked: 'skip' }))
+      after = last ?? after
+      return { erased, isMore: last !== undefined }
+    })
+    await database.transaction(awaitStoring)
+    const traces = await inBatches(batchSizes.traces, async size => {
+      const erased = await database.transaction(async tx => await eraseTraces(tx, projectId, size))
+      return { erased, isMore: erased > 0 }
+    })
+    if (!stopping.signal.aborted) await database.transaction(async tx => { await noteErased(tx, projectId) })
+    return keys + traces
+  }
+
+  /** @returns how many were erased in all. */
+  async function inBatches (size: number, erase: (size: number) => Promise<{ erased: number, isMore: boolean }>): Promise<number> {
     let erased = 0
-    let size = batchSizes.afterwards
-    for (let after: string | undefined = ''; after !== undefined && !stopping.signal.aborted;) {
-      const from: string = after
+    for (let isMore = true; isMore && !stopping.signal.aborted;) {
       try {
-        const batch = await database.transaction(async tx => await eraseBatch(tx, projectId, { after: from, size, locked: 'skip' }))
+        const batch = await erase(size)
         erased += batch.erased
-        after = batch.last
+        isMore = batch.isMore
       } catch (error) {
         // Keys with very much in them, or a slow server: fewer at a time.
         if (size === 1 || !isTooSlow(error)) throw error

@@ -6,6 +6,7 @@ import { eraseReplays } from '../keys/secrets.ts'
 import { replacePolicies } from '../policies/repository.ts'
 import { eraseRoles } from '../roles/repository.ts'
 import { endTokensOfProject } from '../service-tokens/repository.ts'
+import { hasNoTraces } from '../usage/traces.ts'
 
 /** A project under its new version, whose row this transaction holds. */
 export interface RaisedProject { projectId: string, version: number }
@@ -56,7 +57,7 @@ const isKey = ne(keys.status, 'deleted')
  * Keys per transaction. A thousand take 0.06 s, or, with as many scopes each as there can be, 2 s, which may be too long (`erasure.ts`).
  * The deletion itself erases fewer: it must not be too slow whatever the keys have.
  */
-export const batchSizes = { atOnce: 200, afterwards: 1000 }
+export const batchSizes = { atOnce: 200, afterwards: 1000, traces: 5000 }
 
 export interface Batch {
   /** How many keys were erased. */
@@ -67,7 +68,7 @@ export interface Batch {
 
 /**
  * Erases keys of a deleted project, at most `size`: they become tombstones without secrets and settings. With the last key go the
- * roles that keys were bound to, and the project counts as erased.
+ * roles that keys were bound to.
  *
  * No key's version is raised: the project's has been, with `deleted_at` in one transaction. A gateway's record counts only while both
  * of its versions are the current ones, so every record of these keys is stale, and no look-up finds one again; the project's version
@@ -84,11 +85,14 @@ export async function eraseBatch (tx: Executor, projectId: string, { after = '',
   const ids = found.map(({ id }) => id)
   if (ids.length > 0) await eraseKeys(tx, projectId, ids)
   if (ids.length === size) return { erased: ids.length, last: ids.at(-1) }
-  if (await countKeys(tx, projectId) === 0) {
-    await eraseRoles(tx, projectId)
-    await tx.update(projects).set({ erasedAt: sql`now()` }).where(eq(projects.id, projectId))
-  }
+  if (await countKeys(tx, projectId) === 0) await eraseRoles(tx, projectId)
   return { erased: ids.length, last: undefined }
+}
+
+/** A deleted project of which nothing is left any more counts as erased from now on. */
+export async function noteErased (tx: Executor, projectId: string): Promise<void> {
+  if (await countKeys(tx, projectId) > 0) return
+  await tx.update(projects).set({ erasedAt: sql`now()` }).where(and(eq(projects.id, projectId), isNull(projects.erasedAt), hasNoTraces(projectId)))
 }
 
 async function eraseKeys (tx: Executor, projectId: string, ids: string[]): Promise<void> {

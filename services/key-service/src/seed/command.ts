@@ -1,13 +1,10 @@
 import { loadCatalogue } from '@keygate/api-catalog'
-import { UsageError, type Command, type Input, type Tools } from '../cli/command.ts'
-import { hint } from '../cli/help.ts'
+import type { Command, Tools } from '../cli/command.ts'
 import { startProgress } from '../cli/progress.ts'
 import { createPeppers } from '../vault/peppers.ts'
+import { count, interrupted, projectIn, untilInterrupted } from './options.ts'
 import { openSecretsFile } from './secrets-file.ts'
 import { seedKeys, type Seeded, type SeedOrder } from './seed-keys.ts'
-
-/** As a shell tells it of a program that Ctrl-C has ended. */
-const interrupted = 130
 
 /** For trying things out at size: lists, searches, load. */
 export const seed: Command = {
@@ -22,22 +19,15 @@ export const seed: Command = {
   },
   run: async (tools, { options }) => {
     const order: SeedOrder = {
-      keys: count(options, 'keys', { default: 1000, max: 10_000_000 }),
-      batch: count(options, 'batch', { default: 1000, max: 10_000 }),
-      seed: count(options, 'seed', { default: 1, max: 2 ** 31 - 1 }),
-      projectId: projectIn(options)
+      keys: count(options, 'keys', { default: 1000, max: 10_000_000 }, seed),
+      batch: count(options, 'batch', { default: 1000, max: 10_000 }, seed),
+      seed: count(options, 'seed', { default: 1, max: 2 ** 31 - 1 }, seed),
+      projectId: projectIn(options, seed)
     }
-    const stop = new AbortController()
-    const onInterrupt = (): void => { stop.abort() }
-    process.on('SIGINT', onInterrupt)
-    try {
-      const { keys } = await fill(tools, { ...order, signal: stop.signal }, options['secrets-file'] as string | undefined)
-      if (keys === order.keys) return 0
-      tools.err.write(`Interrupted: ${order.keys - keys} keys are missing. Run it again with the --project above to add them.\n`)
-      return interrupted
-    } finally {
-      process.removeListener('SIGINT', onInterrupt)
-    }
+    const { keys } = await untilInterrupted(async signal => await fill(tools, { ...order, signal }, options['secrets-file'] as string | undefined))
+    if (keys === order.keys) return 0
+    tools.err.write(`Interrupted: ${order.keys - keys} keys are missing. Run it again with the --project above to add them.\n`)
+    return interrupted
   }
 }
 
@@ -66,17 +56,4 @@ async function fill ({ config, database, context, print, err }: Tools, order: Se
   } finally {
     secrets?.close()
   }
-}
-
-function count (options: Input['options'], name: string, range: { default: number, max: number }): number {
-  const text = options[name]
-  if (text === undefined) return range.default
-  const number = Number(text)
-  if (typeof text === 'string' && /^\d+$/.test(text) && number >= 1 && number <= range.max) return number
-  throw new UsageError(`--${name} must be a whole number from 1 to ${range.max}, but is ${JSON.stringify(text)}.\n${hint(seed)}`)
-}
-
-function projectIn ({ project }: Input['options']): string | undefined {
-  if (project === undefined || /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(String(project))) return project as string | undefined
-  throw new UsageError(`--project must be a project's id, but is ${JSON.stringify(project)}.\n${hint(seed)}`)
 }

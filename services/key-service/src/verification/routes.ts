@@ -5,16 +5,15 @@ import { Counter, type Registry } from '@keygate/service-kit'
 import type { Database } from '../db/database.ts'
 import { boundProjectOf, callerOf } from '../plugins/authentication.ts'
 import { pepperMissing, unacceptable } from '../errors.ts'
-import type { LastUse } from '../keys/last-use.ts'
 import { findUnknownPeppers } from '../vault/keys-present.ts'
 import type { PepperUpkeep } from '../vault/pepper-upkeep.ts'
 import type { Peppers } from '../vault/peppers.ts'
 import { findByDigest } from './queries.ts'
 
-export interface VerificationOptions { database: Database, peppers: Peppers, lastUse: LastUse, pepperUpkeep: PepperUpkeep, registry: Registry }
+export interface VerificationOptions { database: Database, peppers: Peppers, pepperUpkeep: PepperUpkeep, registry: Registry }
 
 /** What the gateways ask. It judges nothing: a disabled, revoked or expired key is found, and the gateway decides by its record. */
-export const verificationRoutes: FastifyPluginAsyncTypebox<VerificationOptions> = async (app, { database, peppers, lastUse, pepperUpkeep, registry }) => {
+export const verificationRoutes: FastifyPluginAsyncTypebox<VerificationOptions> = async (app, { database, peppers, pepperUpkeep, registry }) => {
   const verifications = new Counter({
     name: 'key_service_verifications_total',
     help: 'Look-ups of a secret by its digest.',
@@ -41,7 +40,6 @@ export const verificationRoutes: FastifyPluginAsyncTypebox<VerificationOptions> 
     verifications.inc({ outcome: found === null ? 'unknown' : 'found' })
     if (found === null) return { outcome: 'unknown', cursor }
     const { record, pepperId } = found
-    lastUse.note(record.secretId)
     if (pepperId !== peppers.currentId) pepperUpkeep.note({ secretId: record.secretId, digest })
     return { outcome: 'found', record, cursor }
   })
