@@ -88,6 +88,10 @@ export function configFor (t: Test, databaseUrl: string, redisUrl: string, overr
     relayIntervalMs: 60_000,
     redisTimeoutMs: 1000,
     databaseTimeoutMs: 20_000, // tests of it set their own
+    usageIntervalMs: 20,
+    usageLateMs: 30_000,
+    usageSilentMs: 120_000,
+    logRetentionDays: undefined,
     logLevel: 'silent',
     ...overrides
   }
@@ -118,8 +122,13 @@ function caller (app: FastifyInstance): Call {
       ...body === undefined ? {} : { payload: body as object }
     })
     const text = response.body
-    return { status: response.statusCode, headers: response.headers, text, body: text === '' ? undefined : JSON.parse(text) }
+    return { status: response.statusCode, headers: response.headers, text, body: jsonOf(response) }
   }
+}
+
+/** The body, if it is one JSON value: files that are downloaded are none. */
+export function jsonOf ({ headers, body }: Pick<LightMyRequestResponse, 'headers' | 'body'>): any {
+  return body !== '' && /^application\/([\w.-]+\+)?json\b/.test(String(headers['content-type'])) ? JSON.parse(body) : undefined
 }
 
 /** Until Redis has answered its handshake; a change before that is `pending`, which is another test. */

@@ -415,7 +415,8 @@ test('the life of a key', async t => {
     const key = await newKey(await newProject())
     const used = async () => (await sql`SELECT k.last_used_at AS key, s.last_used_at AS secret, s.state, k.version::int FROM keys k JOIN secrets s ON s.key_id = k.id WHERE k.id = ${key.id} ORDER BY s.state`)
     const lastUse = createLastUse({ database: app.parts.database, log: app.app.log, intervalMs: 3_600_000 })
-    const note = async (secret: string) => { lastUse.note((await verify(secret)).record.secretId); await lastUse.flush() }
+    const at = Date.now()
+    const note = async (secret: string) => { lastUse.note((await verify(secret)).record, at); await lastUse.flush() }
     await note(key.secret)
     const [first] = await used()
     t.match(first, { key: Date, secret: Date, version: 1 }, 'no change: the version stays')
@@ -444,12 +445,14 @@ test('the life of a key', async t => {
     await sql`REVOKE UPDATE ON secrets FROM keygate`
     await sql`UPDATE secrets SET last_used_at = NULL`
     await note(rotated.secret)
-    t.equal((await verify(rotated.secret)).outcome, 'found', 'a failure is no failure of a verification')
+    t.equal((await used())[0]?.['secret'], null, 'a failure is nobody else\'s')
     await sql`GRANT UPDATE ON secrets TO keygate`
-    await app.app.close()
-    t.match((await used())[0], { key: Date, secret: Date }, 'what verifications noticed is written at the end')
-    lastUse.note('sec_x')
+    lastUse.note((await verify(rotated.secret)).record, at)
     await lastUse.close()
+    t.match((await used())[0], { key: Date, secret: Date }, 'what was noted is written at the end')
+    await sql`UPDATE secrets SET last_used_at = NULL`
+    await note(rotated.secret)
+    t.equal((await used())[0]?.['secret'], null, 'and nothing after that')
   })
 
   await t.test('a secret under an old pepper is found, and moves to the current one as it is used', async t => {

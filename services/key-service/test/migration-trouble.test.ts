@@ -218,10 +218,12 @@ async function untilWaiting (watcher: Sql, application: string): Promise<void> {
 
 /** Everything that migrations make, and drizzle's books of them. */
 async function schemaOf (sql: Sql): Promise<Record<string, unknown[]>> {
-  const ours = sql`relnamespace IN ('public'::regnamespace, 'drizzle'::regnamespace)`
+  // Partitions are made by a service that runs, whenever it comes to it: they are no part of what migrations make.
+  const ours = sql`relnamespace IN ('public'::regnamespace, 'drizzle'::regnamespace) AND NOT relispartition`
+  const partitions = sql`SELECT oid FROM pg_class WHERE relispartition`
   return {
-    columns: [...await sql`SELECT table_schema, table_name, column_name, data_type, is_nullable, column_default, generation_expression, is_identity FROM information_schema.columns WHERE table_schema IN ('public', 'drizzle') ORDER BY 1, 2, ordinal_position`],
-    constraints: [...await sql`SELECT conname, conrelid::regclass::text AS table, pg_get_constraintdef(oid) AS definition FROM pg_constraint WHERE connamespace IN ('public'::regnamespace, 'drizzle'::regnamespace) ORDER BY 2, 1, 3`],
+    columns: [...await sql`SELECT table_schema, table_name, column_name, data_type, is_nullable, column_default, generation_expression, is_identity FROM information_schema.columns WHERE table_schema IN ('public', 'drizzle') AND format('%I.%I', table_schema, table_name)::regclass NOT IN (${partitions}) ORDER BY 1, 2, ordinal_position`],
+    constraints: [...await sql`SELECT conname, conrelid::regclass::text AS table, pg_get_constraintdef(oid) AS definition FROM pg_constraint WHERE connamespace IN ('public'::regnamespace, 'drizzle'::regnamespace) AND conrelid NOT IN (${partitions}) ORDER BY 2, 1, 3`],
     indexes: [...await sql`SELECT pg_get_indexdef(oid) AS definition FROM pg_class WHERE relkind = 'i' AND ${ours} ORDER BY 1`],
     triggers: [...await sql`SELECT pg_get_triggerdef(t.oid) AS definition FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid WHERE NOT tgisinternal AND ${ours} ORDER BY 1`],
     functions: [...await sql`SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1, 2`],

@@ -4,7 +4,7 @@ import type { Test } from 'tap'
 import { peopleAdd } from '../src/cli/people-add.ts'
 import type { Command, Input } from '../src/cli/command.ts'
 import type { Config } from '../src/config.ts'
-import type { Answer, Sql, TestApp } from './helper.ts'
+import { jsonOf, type Answer, type Sql, type TestApp } from './helper.ts'
 
 export const password = 'correct horse battery'
 
@@ -15,7 +15,7 @@ export const ownPage = { host: 'localhost', 'sec-fetch-site': 'same-origin' }
 export async function send ({ app }: TestApp, method: string, path: string, { body, headers = ownPage }: { body?: unknown, headers?: Record<string, string> } = {}): Promise<Answer & { cookies: LightMyRequestResponse['cookies'] }> {
   const response = await app.inject({ method: method as 'GET', url: `/v1${path}`, headers, ...body === undefined ? {} : { payload: body as object } })
   const text = response.body
-  return { status: response.statusCode, headers: response.headers, cookies: response.cookies, text, body: text === '' ? undefined : JSON.parse(text) }
+  return { status: response.statusCode, headers: response.headers, cookies: response.cookies, text, body: jsonOf(response) }
 }
 
 /** `name=value` of the session's cookie, as a request sends it. */

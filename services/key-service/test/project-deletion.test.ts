@@ -94,7 +94,7 @@ test('the deletion of a project', async t => {
     const { projectId, at } = await fill(sql, app, config, 30)
     t.equal((await app.call('DELETE', at)).status, 204)
     t.strictSame(await left(sql, projectId), nothing)
-    t.ok(await isNotedErased(sql, projectId))
+    await until(async () => await isNotedErased(sql, projectId))
     t.match((await chain(sql, projectId)).at(-1), { action: 'project.delete', details: { keys: 30 } })
     t.strictSame([...await sql`SELECT key_id, version::int FROM outbox WHERE project_id = ${projectId} ORDER BY id DESC LIMIT 1`], [{ key_id: '*', version: 3 }])
     t.equal(await app.parts.redis.client.hget(`kg:{${projectId}}:versions`, '*'), '3', 'every record of its keys is stale')

@@ -36,7 +36,7 @@ export function createJudge (document: Document): Judge {
     const type = String(headers['content-type'] ?? '').split(';', 1)[0]?.trim() ?? ''
     if (documented.content.length === 0) return text === '' ? faults : [...faults, 'has a body, and none is documented']
     if (!documented.content.includes(type)) return [...faults, `is ${type === '' ? 'of no type' : type}, documented is ${documented.content.join(', ')}`]
-    if (!type.endsWith('json')) return faults
+    if (!type.endsWith('json') || type.endsWith('ndjson')) return faults
     const body = parse(text)
     const validate = validatorOf(operation, String(status), type)
     if (!validate(body)) faults.push(`does not fit: ${ajv.errorsText(validate.errors)}`)

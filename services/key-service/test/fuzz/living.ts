@@ -44,6 +44,10 @@ const role: Supply = {
     return { path: { projectId, roleId: idOf(await call('POST', `/projects/${projectId}/roles`, { name: `Fuzzed ${randomUUID()}`, scopes: ['submissions'] })) } }
   }
 }
+/** A range that none of the intervals refuses, and whose end is behind its beginning. */
+const duringDay = (supply: Supply): Supply => ({
+  make: async world => ({ ...await supply.make(world), values: { from: () => '2026-11-20T10:00:00Z', until: () => '2026-11-21T10:30:00+02:00' } })
+})
 const consumed = (supply: Supply): Supply => ({ ...supply, isConsumed: true })
 
 /** By the parameters of the path, in their order. */
@@ -79,6 +83,15 @@ const byOperation: Record<string, Supply> = {
       return { path: {}, values: { after: random => random.chance(0.5) ? undefined : cursor } }
     }
   },
+  listProjectUsage: duringDay(project),
+  listTopKeys: duringDay(project),
+  exportProjectUsage: duringDay(project),
+  listKeyUsage: duringDay(key),
+  exportKeyUsage: duringDay(key),
+  listProjectLog: duringDay(project),
+  exportProjectLog: duringDay(project),
+  listKeyLog: duringDay(key),
+  exportKeyLog: duringDay(key),
   createProject: { make: async world => ({ path: {}, values: { owner: await people.addressOfSomebody(world) } }) },
   createServiceToken: someProject,
   deleteServiceToken: consumed(serviceToken),
