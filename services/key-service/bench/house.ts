@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { digestSecret, generateSecret } from '@keygate/api-key'
@@ -11,14 +12,23 @@ import postgres from 'postgres'
 
 const service = fileURLToPath(new URL('../../', import.meta.url))
 
+/** `firstMs`: until the first piece of the body. `total`: how many lines the answer has said that it has; null: it has not. */
+export interface ReadLines { lines: number, firstMs: number, total: number | null }
+
 /** Servers of the bench's own, and one process of key-service. */
 export interface House {
   /** The superuser, in the service's database. */
   admin: postgres.Sql
+  /** As the service: without special rights. */
+  databaseUrl: string
   /** Rejects when the status is not the wanted one. */
   call: <T>(method: string, path: string, body?: unknown, status?: number) => Promise<T>
   /** Adds keys by the seed's own program. Returns digests of up to 1000 secrets that work. */
   seed: (keys: number, projectId?: string) => Promise<string[]>
+  /** Adds a project with usage by the seed's own program, whose progress is shown. Returns its id. */
+  seedUsage: (keys: number, days: number) => Promise<string>
+  /** Reads an answer of 200 as it comes and counts its lines. Stops after `most` of them. */
+  readLines: (path: string, most: number) => Promise<ReadLines>
   /** From here on each statement's plan stands in the log. */
   explainAll: () => Promise<void>
   /** What PostgreSQL has logged during `work`. */
@@ -37,8 +47,9 @@ export async function startHouse (): Promise<House> {
   const token = serviceToken()
   const tokensFile = join(dir, 'tokens.json')
   writeFileSync(tokensFile, JSON.stringify([{ name: 'bench', token, permissions: allPermissions }]), { mode: 0o600 })
+  const databaseUrl = `postgres://keygate@127.0.0.1:${server.port}/keygate`
   const env = {
-    DATABASE_URL: `postgres://keygate@127.0.0.1:${server.port}/keygate`,
+    DATABASE_URL: databaseUrl,
     REDIS_URL: redis.url,
     KEYGATE_APIS: join(service, 'test/fixtures/apis.yaml'),
     KEYGATE_PEPPER: generateSecret('kg') + generateSecret('kg'),
@@ -55,25 +66,56 @@ export async function startHouse (): Promise<House> {
       headers: { authorization: `Bearer ${token}`, ...body !== undefined && { 'content-type': 'application/json' } },
       ...body !== undefined && { body: JSON.stringify(body) }
     })
-    const text = await answer.text()
-    if (answer.status !== status) throw new Error(`${method} ${path}: ${answer.status} ${text}`)
-    return JSON.parse(text) as T
+    const said = await answer.text()
+    if (answer.status !== status) throw new Error(`${method} ${path}: ${answer.status} ${said}`)
+    return JSON.parse(said) as T
+  }
+
+  /** @returns what it has printed. */
+  async function runSeed (args: string[]): Promise<string> {
+    const child = spawn(process.execPath, [join(service, 'dist/seed.js'), ...args], { env, stdio: ['ignore', 'pipe', 'inherit'] })
+    const [[code], printed] = await Promise.all([once(child, 'close') as Promise<[number | null]>, text(child.stdout)])
+    if (code !== 0) throw new Error(`the seed ended with ${code ?? 'a signal'}`)
+    return printed
+  }
+
+  const readLines: House['readLines'] = async (path, most) => {
+    const begun = performance.now()
+    const ending = new AbortController()
+    const answer = await fetch(`${keyService.url}${path}`, { headers: { authorization: `Bearer ${token}` }, signal: ending.signal })
+    if (answer.status !== 200 || answer.body === null) throw new Error(`GET ${path}: ${answer.status} ${await answer.text()}`)
+    const total = answer.headers.get('x-total-rows')
+    let [lines, firstMs] = [0, NaN]
+    for await (const chunk of answer.body) {
+      if (Number.isNaN(firstMs)) firstMs = performance.now() - begun
+      for (const byte of chunk) if (byte === 10) lines++
+      if (lines >= most) break // which gives up the rest
+    }
+    ending.abort()
+    return { lines, firstMs, total: total === null ? null : Number(total) }
   }
 
   let [seeds, fences] = [0, 0]
   const seed: House['seed'] = async (keys, projectId) => {
     const secretsFile = join(dir, `secrets-${++seeds}`)
     const args = ['--keys', String(keys), '--seed', String(seeds), '--secrets-file', secretsFile, ...projectId === undefined ? [] : ['--project', projectId]]
-    const child = spawn(process.execPath, [join(service, 'dist/seed.js'), ...args], { env, stdio: ['ignore', 'ignore', 'inherit'] })
-    const [code] = await once(child, 'close') as [number | null]
-    if (code !== 0) throw new Error(`the seed ended with ${code ?? 'a signal'}`)
+    await runSeed(args)
     return readFileSync(secretsFile, 'utf8').trim().split('\n').map(digestSecret)
   }
 
   return {
     admin,
+    databaseUrl,
     call,
     seed,
+    seedUsage: async (keys, days) => {
+      const printed = await runSeed(['usage', '--keys', String(keys), '--days', String(days)])
+      const projectId = /rows of usage in the project ([0-9a-f-]+)/.exec(printed)?.[1]
+      if (projectId === undefined) throw new Error(`the seed has said ${JSON.stringify(printed)}`)
+      console.log(printed.trim())
+      return projectId
+    },
+    readLines,
     explainAll: async () => {
       const settings = { 'auto_explain.log_min_duration': '0', 'auto_explain.log_format': 'json', 'auto_explain.log_parameter_max_length': '0', session_preload_libraries: 'auto_explain' }
       for (const [name, value] of Object.entries(settings)) await root`ALTER DATABASE keygate SET ${root(name)} = ${root(value)}`

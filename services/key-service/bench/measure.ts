@@ -4,11 +4,12 @@ export interface Operation { name: string, call: (turn: number) => Promise<unkno
 /** Milliseconds. */
 export interface Figures { median: number, p95: number }
 
-const warmUp = 20
-const [rounds, callsPerRound] = [7, 30]
+/** How often each is called. */
+export interface Effort { warmUp: number, rounds: number, callsPerRound: number }
+const usual: Effort = { warmUp: 20, rounds: 7, callsPerRound: 30 }
 
 /** Operations take turns, one call at a time, so that a moment in which the machine is busy is not one operation's alone. */
-export async function measure (operations: Operation[], onRound: (round: number, of: number) => void): Promise<Map<string, Figures>> {
+export async function measure (operations: Operation[], onRound: (round: number, of: number) => void, { warmUp, rounds, callsPerRound }: Effort = usual): Promise<Map<string, Figures>> {
   const times = new Map(operations.map(({ name }) => [name, [] as number[]]))
   for (const { call } of operations) for (let turn = 0; turn < warmUp; turn++) await call(turn)
   for (let round = 0; round < rounds; round++) {
