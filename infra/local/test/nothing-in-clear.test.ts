@@ -78,7 +78,7 @@ t.test('P4: K25, GX-02, GX-03: after a day\'s work at LOG_LEVEL=trace none of 10
   const keys = `/v1/projects/${house.projectId}/keys`
 
   for (let i = 0; i < 10; i++) {
-    const key = await house.createKey({ name: `canary ${i}`, description: 'text', sealed: i % 5 === 0 })
+    const key = await house.createKey({ name: `canary ${i}`, description: 'text', sealed: i % 5 === 0, logging: { all: 'forever' } })
     canaries.push(key.secret)
     const header = ['x-api-key', key.secret]
     for (const gateway of [0, 1]) {
@@ -88,7 +88,8 @@ t.test('P4: K25, GX-02, GX-03: after a day\'s work at LOG_LEVEL=trace none of 10
       await call(url, { path: `${house.example}?api_key=${key.secret}` })
       await call(url, { path: house.example, headers: ['authorization', `Bearer ${key.secret}`] })
       await call(url, { path: `${house.example}?k=${key.secret.replaceAll('_', '%5F')}`, headers: header })
-      // A request's id is logged, and a client may choose it.
+      // A request's id is logged, and a client may choose it; so is what it calls itself.
+      await call(url, { path: house.example, headers: [...header, 'x-request-id', key.secret, 'user-agent', key.secret] })
       await call(url, { path: '/app/api/v1/status', headers: ['x-request-id', key.secret, 'x-custom', key.secret, 'cookie', `key=${key.secret}`, 'traceparent', '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', 'tracestate', `a=${key.secret}`] })
       await call(url, { path: house.example, headers: [...basic(house.projectId, key.secret), ...header] })
       await call(url, { path: '/app/api/v1/files/1', headers: header })
@@ -128,6 +129,8 @@ t.test('P4: K25, GX-02, GX-03: after a day\'s work at LOG_LEVEL=trace none of 10
     places.set(`metrics of ${name}`, (await call(String(url), { path: '/metrics' })).body)
   }
   const sql = postgres(house.stack.postgres.url, { max: 1 })
+  const [written = { rows: 0, callers: 0 }] = await sql<{ rows: number, callers: number }[]>`select (select count(*)::int from request_log) as rows, (select count(*)::int from usage_callers) as callers`
+  t.ok(written.rows >= 100 && written.callers >= 10, `${written.rows} requests are logged, of ${written.callers} callers`)
   const tables = await sql<{ name: string }[]>`select format('%I.%I', schemaname, tablename) as name from pg_tables where schemaname not in ('pg_catalog', 'information_schema')`
   for (const { name } of tables) places.set(`table ${name}`, (await sql.unsafe<{ line: string }[]>(`select t::text as line from ${name} t`)).map(row => row.line).join('\n'))
   await sql`checkpoint`
