@@ -67,13 +67,13 @@ export async function startTcpProxy (targetPort: number, { port = 0 } = {}): Pro
       lane.ended = true
       if (!lane.isHeld && !lane.hole) to.end()
     })
-    from.on('error', () => to.resetAndDestroy())
+    from.on('error', () => { cut(to) })
     from.on('close', () => {
       lanes.delete(lane)
       if (from.errored !== null || !lane.ended) to.destroy()
     })
   }
-  const reset = (lane: Lane) => { for (const socket of [lane.from, lane.to]) socket.resetAndDestroy() }
+  const reset = (lane: Lane) => { for (const socket of [lane.from, lane.to]) cut(socket) }
 
   const server = createServer({ allowHalfOpen: true, noDelay: true }, client => {
     const target = connect({ port: targetPort, host: '127.0.0.1', allowHalfOpen: true, noDelay: true })
@@ -114,4 +114,13 @@ export async function startTcpProxy (targetPort: number, { port = 0 } = {}): Pro
 
 function covers (direction: Direction, name: 'up' | 'down'): boolean {
   return direction === 'both' || direction === name
+}
+
+/**
+ * Ends a connection with RST. One that has already sent its FIN is only closed: a reset is refused while that is under way, and Node 20 then
+ * leaves the handle open and waits for it without end when the process exits (seen in its `CleanupHandles`).
+ */
+function cut (socket: Socket): void {
+  if (socket.writableEnded) socket.destroy()
+  else socket.resetAndDestroy()
 }
