@@ -185,6 +185,7 @@ export function createUsageConsumer ({ database, stream, lastUse, metrics, incar
     } catch (error) {
       if (!isFailing) log.warn({ reason: (error as Error).message }, 'usage cannot be stored; it waits in Redis, as far as it fits')
       isFailing = true
+      reportedAt = -Infinity // how far it is behind is said with the first round that succeeds
       return false
     }
   }
